@@ -1,0 +1,102 @@
+/* bus.h - events to every node reachable over any graph of links: subjects, patterns, flooding, duplicates, gaps.
+ *
+ * An event is (origin boot, sequence). Each node handles it once per boot, in order per origin, and passes it on
+ * to all its other links. Call from the loop's thread only. Durations are milliseconds. */
+#ifndef HOLT_BUS_BUS_H
+#define HOLT_BUS_BUS_H
+
+#include "base/buf.h"
+#include "env/env.h"
+#include "link/link.h"
+
+struct holt_bus;
+struct holt_sub;
+
+#define HOLT_SUBJECT_MAX 255 /* bytes in a subject or pattern */
+
+/* One event on its way to the handlers of this node. Valid until holt_event_done. Fields are read-only. */
+struct holt_event {
+  const char *subject; /* NUL-terminated */
+  size_t subject_len;
+  const char *origin;  /* name of the emitting node */
+  uint64_t boot;       /* boot id of the emitting node */
+  uint64_t sequence;   /* number of the event at that boot */
+  struct holt_buf payload;
+  uint8_t codec; /* id of the codec that made the payload */
+  uint8_t hops;  /* links it came over; 1 from a neighbour */
+  bool late;     /* arrived after events that were emitted later */
+};
+
+/* An event for a subscription; runs inside the loop, so no Lua here. The receiver owes one holt_event_done for
+ * each time it is called: at once, or later; until then the event counts against its link's credit. */
+typedef void (*holt_event_cb)(void *arg, struct holt_event *event);
+
+/* Milliseconds since the event was emitted, as far as the nodes on its way could tell. */
+uint64_t holt_event_age_ms(const struct holt_event *event);
+/* The subscription has handled the event or its handler has parked. The event is gone when all are done. */
+void holt_event_done(struct holt_event *event);
+/* Keep an event beyond holt_event_done (for a handler that parked). Pair with holt_event_release. */
+void holt_event_retain(struct holt_event *event);
+void holt_event_release(struct holt_event *event);
+
+/* Whether `subject` may be emitted: words of any bytes but NUL, space, '.', '*' and '>', joined by dots, at most
+ * HOLT_SUBJECT_MAX bytes. With `is_pattern` a word may be '*' (any one word) and the last one '>' (one or more). */
+int holt_subject_check(const char *subject, size_t len, bool is_pattern, struct holt_err *err);
+/* Whether `pattern` covers `subject`; both are valid. */
+bool holt_subject_match(const char *pattern, size_t pattern_len, const char *subject, size_t subject_len);
+
+/* Subscribe to a valid pattern. Order among subscriptions is the order they were made in. */
+struct holt_sub *holt_bus_subscribe(struct holt_bus *bus, const char *pattern, size_t len, holt_event_cb cb,
+                                    void *arg);
+/* No further call of its callback; events handed out before are still owed their holt_event_done. */
+void holt_bus_unsubscribe(struct holt_bus *bus, struct holt_sub *sub);
+
+/* Send an event to every other node. Own subscriptions do not run. The bytes are copied.
+ * 0, or: HOLT_EAGAIN     some link has no room and wants us to wait (see holt_bus_wait);
+ *        HOLT_ETOOLARGE  the event would not fit into one frame;
+ *        HOLT_EFULL      a link with overflow "error" is full (nothing was sent anywhere);
+ *        HOLT_ECLOSED    the bus is closing. */
+int holt_bus_emit(struct holt_bus *bus, const char *subject, size_t subject_len, uint8_t codec,
+                  struct holt_buf payload, struct holt_err *err);
+
+/* A place in the queue of those who wait to emit. The caller owns the memory. */
+struct holt_bus_waiter {
+  struct holt_list node;
+  void (*cb)(void *arg); /* runs once, when it is this waiter's turn to try holt_bus_emit again */
+  void *arg;
+  bool is_retry; /* set while `cb` runs: its emit passes those who wait behind it */
+};
+/* Queue up after HOLT_EAGAIN. */
+void holt_bus_wait(struct holt_bus *bus, struct holt_bus_waiter *waiter, void (*cb)(void *arg), void *arg);
+void holt_bus_wait_cancel(struct holt_bus *bus, struct holt_bus_waiter *waiter);
+
+struct holt_bus_stats {
+  uint64_t emitted;    /* own events */
+  uint64_t received;   /* event frames that came in */
+  uint64_t delivered;  /* handed to at least one subscription */
+  uint64_t forwarded;  /* copies passed on to other links */
+  uint64_t duplicates; /* thrown away because already seen */
+  uint64_t lost;       /* told by `gap` */
+  uint64_t expired;    /* older than buffer_timeout */
+};
+void holt_bus_stats(const struct holt_bus *bus, struct holt_bus_stats *out);
+
+struct holt_bus_ops {
+  /* `count` events of `origin` were lost on their way here and will never be handled. */
+  void (*on_gap)(void *arg, const char *origin, uint64_t boot, uint64_t count);
+};
+
+struct holt_bus *holt_bus_new(struct holt_env *env, struct holt_links *links, uint64_t boot, const char *name,
+                              uint64_t buffer_timeout_ms, const struct holt_bus_ops *ops, void *arg);
+/* Frees everything. Events still handed out stay valid until their holt_event_done. */
+void holt_bus_free(struct holt_bus *bus);
+
+/* What the links tell their bus (the node wires these to struct holt_links_ops). */
+void holt_bus_link_message(struct holt_bus *bus, struct holt_link *link, const struct holt_link_message *message);
+void holt_bus_link_dropped(struct holt_bus *bus, struct holt_link *link, struct holt_msg *msg);
+void holt_bus_link_notice(struct holt_bus *bus, struct holt_link *link, struct holt_writer *out);
+void holt_bus_link_room(struct holt_bus *bus);
+void holt_bus_link_up(struct holt_bus *bus, struct holt_link *link);
+void holt_bus_link_gone(struct holt_bus *bus, struct holt_link *link);
+
+#endif /* HOLT_BUS_BUS_H */

@@ -1,0 +1,165 @@
+/* link.h - links to other nodes: handshake, numbering, acknowledgement, resend buffer, reconnect with back-off.
+ *
+ * `struct holt_links` is all that one node has to do with its neighbours. A *link* is one remote node by name, with
+ * the messages it has not acknowledged; it outlives its connections. A *peer* is the handle a person holds: an
+ * address that is dialled for ever, or a node that dialled us. Several peers may lead to one link.
+ * Call from the loop's thread only. Durations are milliseconds. */
+#ifndef HOLT_LINK_LINK_H
+#define HOLT_LINK_LINK_H
+
+#include "base/buf.h"
+#include "env/env.h"
+#include "transport/transport.h"
+#include "wire/wire.h"
+
+struct holt_links;
+struct holt_link;
+struct holt_peer;
+
+enum holt_overflow { HOLT_OVERFLOW_DROP_OLDEST, HOLT_OVERFLOW_WAIT, HOLT_OVERFLOW_ERROR };
+
+struct holt_links_config {
+  const char *name;    /* of this node; copied */
+  const char *channel; /* only nodes of the same channel talk; copied */
+  uint64_t id;         /* of this node, not 0 */
+  uint64_t boot;       /* new at each start, not 0 */
+  uint64_t timeout_ms;        /* silence after which a connection is given up; also for the handshake */
+  uint64_t ack_interval_ms;   /* acknowledge at least this often */
+  uint64_t buffer_timeout_ms; /* what is older is dropped; an absent node is remembered this long */
+  uint32_t buffer_max;        /* messages added while the peer is away */
+  uint64_t buffer_bytes;      /* and their bytes */
+  uint64_t window_bytes;      /* unacknowledged bytes a present peer may have in one lane */
+  uint32_t frame_max;         /* largest frame body in bytes */
+  uint32_t max_peers;
+  uint64_t backoff_min_ms, backoff_max_ms;
+  enum holt_overflow overflow;
+};
+/* The defaults of every field but name, id and boot. */
+struct holt_links_config holt_links_defaults(void);
+
+/* A message in the resend buffers: counted, immutable, shared by the links it goes to. */
+struct holt_msg {
+  uint32_t refs;
+  uint8_t type;        /* enum holt_wire_type */
+  uint8_t flags;
+  uint64_t born_ms;    /* loop time at which it was (or seems to have been) emitted */
+  uint64_t tag[2];     /* for the owner: the bus keeps origin boot and sequence here */
+  uint32_t len;
+  uint8_t data[];
+};
+/* A message with room for `len` bytes, or NULL when memory is out. One reference. */
+struct holt_msg *holt_msg_new(uint8_t type, size_t len);
+struct holt_msg *holt_msg_retain(struct holt_msg *msg);
+void holt_msg_release(struct holt_msg *msg);
+
+/* A numbered message that came in. */
+struct holt_link_message {
+  uint8_t type;
+  uint8_t flags;
+  enum holt_lane lane;
+  uint64_t age_ms;     /* told by the sender */
+  uint64_t number;     /* pass to holt_link_consume when it is dealt with */
+  struct holt_buf body; /* borrowed until return */
+};
+
+enum holt_peer_event {
+  HOLT_PEER_CONNECT,     /* the transport stands (dialling side) */
+  HOLT_PEER_PEERID,      /* the other side named itself */
+  HOLT_PEER_INITIALIZED, /* handshake complete */
+  HOLT_PEER_ACKNOWLEDGE, /* `number`: last message covered */
+  HOLT_PEER_DISCONNECT,  /* the connection is gone; `err` */
+  HOLT_PEER_BACKOFF,     /* an attempt failed or the link was lost: `attempt`, `delay_ms`, `err` */
+  HOLT_PEER_RECONNECT,   /* the wait is over, dialling: `attempt`, `delay_ms` */
+  HOLT_PEER_DROPPED,     /* `number` messages for this peer were dropped from its buffer; `err` says why */
+  HOLT_PEER_CLOSE        /* the peer is gone for good; last event, `peer` must not be used after it */
+};
+
+struct holt_peer_notice {
+  enum holt_peer_event event;
+  uint64_t number;
+  uint32_t attempt;
+  uint64_t delay_ms;
+  struct holt_err err; /* code 0 when there is none */
+};
+
+/* All run inside the loop; none may free the links. Any may be NULL. */
+struct holt_links_ops {
+  void (*on_peer)(void *arg, struct holt_peer *peer, const struct holt_peer_notice *notice);
+  /* A link exists (known or unknown by name), and it is about to be freed. */
+  void (*on_link_up)(void *arg, struct holt_link *link);
+  void (*on_link_gone)(void *arg, struct holt_link *link);
+  void (*on_message)(void *arg, struct holt_link *link, const struct holt_link_message *message);
+  /* `msg` left the buffer unsent (age, overflow). A notice takes its place: when that is due to be sent, on_notice
+   * writes its body (type HOLT_WIRE_DROPPED). */
+  void (*on_dropped)(void *arg, struct holt_link *link, struct holt_msg *msg);
+  void (*on_notice)(void *arg, struct holt_link *link, struct holt_writer *out);
+  /* Room came back somewhere: whoever waits to send may try again. */
+  void (*on_room)(void *arg);
+  /* An incoming connection was refused, or refused us, before any peer could be named. */
+  void (*on_refused)(void *arg, const char *where, const struct holt_err *err);
+};
+
+struct holt_links *holt_links_new(struct holt_env *env, const struct holt_links_config *config,
+                                  const struct holt_links_ops *ops, void *arg);
+void holt_links_free(struct holt_links *links);
+/* Say goodbye to every neighbour, close every listener and peer (each tells HOLT_PEER_CLOSE). */
+void holt_links_close(struct holt_links *links);
+/* Cut every connection; those that we dial are closed for good, listeners stay. */
+void holt_links_disconnect(struct holt_links *links);
+/* Messages not yet acknowledged over links that are up: 0 when everything has arrived. */
+uint64_t holt_links_unacknowledged(const struct holt_links *links);
+
+int holt_links_listen(struct holt_links *links, const char *address, char actual[128], struct holt_err *err);
+/* Dial for ever. The same address gives the same peer. The peer is valid until its HOLT_PEER_CLOSE. */
+int holt_links_connect(struct holt_links *links, const char *address, struct holt_peer **out, struct holt_err *err);
+
+struct holt_link *holt_links_first(struct holt_links *links);
+struct holt_link *holt_links_next(struct holt_links *links, struct holt_link *link);
+struct holt_peer *holt_links_first_peer(struct holt_links *links);
+struct holt_peer *holt_links_next_peer(struct holt_links *links, struct holt_peer *peer);
+
+/* --- One peer ---------------------------------------------------------------------------------------------- */
+
+uint64_t holt_peer_number(const struct holt_peer *peer);    /* unique within the process */
+const char *holt_peer_address(const struct holt_peer *peer); /* dialled address, "" for incoming */
+struct holt_link *holt_peer_link(const struct holt_peer *peer);
+/* Stop dialling, close the link, forget its buffer. HOLT_PEER_CLOSE follows on a later turn. */
+void holt_peer_close(struct holt_peer *peer);
+
+/* --- One link ---------------------------------------------------------------------------------------------- */
+
+struct holt_link_status {
+  const char *name;  /* "" while unknown */
+  uint64_t id, boot; /* of the remote, 0 while unknown */
+  bool is_up;
+  uint64_t buffered;       /* messages not yet acknowledged */
+  uint64_t buffered_bytes;
+  uint64_t acknowledged;   /* number of the last message acknowledged by the remote */
+  uint64_t received;       /* number of the last message received */
+  uint64_t dropped;        /* messages dropped from its buffer so far */
+  uint32_t attempts;       /* failed attempts to connect since it was last up */
+  uint64_t connects;       /* handshakes finished so far */
+};
+void holt_link_status(const struct holt_link *link, struct holt_link_status *out);
+bool holt_link_is_up(const struct holt_link *link);
+const char *holt_link_name(const struct holt_link *link);
+uint64_t holt_link_boot(const struct holt_link *link);
+/* For the bus: one pointer of its own on each link. */
+void holt_link_set_data(struct holt_link *link, void *data);
+void *holt_link_data(const struct holt_link *link);
+
+/* Whether one more message of `len` bytes may be added now:
+ * 0 yes; HOLT_EAGAIN wait for on_room (present peer without credit, or absent with overflow "wait");
+ * HOLT_EFULL absent with overflow "error". */
+int holt_link_room(const struct holt_link *link, size_t len);
+/* Queue `msg` (retained); it is resent after each reconnect until acknowledged. Never refuses: call
+ * holt_link_room first where waiting is possible. With an absent peer the oldest may be dropped for it. */
+void holt_link_send(struct holt_link *link, enum holt_lane lane, struct holt_msg *msg);
+/* True while the lane holds more than its window: what was just sent is not yet within the peer's credit. */
+bool holt_link_is_choked(const struct holt_link *link, enum holt_lane lane);
+/* The message with this number has been dealt with; it will be acknowledged with all before it. */
+void holt_link_consume(struct holt_link *link, enum holt_lane lane, uint64_t number);
+/* Cut the connection, as a fault would; it is dialled anew. For tests and chaos. */
+void holt_link_reset(struct holt_link *link);
+
+#endif /* HOLT_LINK_LINK_H */
