@@ -1,0 +1,2 @@
+--- holt: event nodes scripted in Lua.
+return {}
