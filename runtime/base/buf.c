@@ -25,10 +25,18 @@ void holt_write_bytes(struct holt_writer *w, const void *data, size_t len) {
   if (len > 0) memcpy(holt_writer_grow(w, len), data, len);
 }
 
-void holt_write_u8(struct holt_writer *w, uint8_t v) { *holt_writer_grow(w, 1) = v; }
-void holt_write_u16(struct holt_writer *w, uint16_t v) { holt_put_u16(holt_writer_grow(w, 2), v); }
-void holt_write_u32(struct holt_writer *w, uint32_t v) { holt_put_u32(holt_writer_grow(w, 4), v); }
-void holt_write_u64(struct holt_writer *w, uint64_t v) { holt_put_u64(holt_writer_grow(w, 8), v); }
+void holt_write_u8(struct holt_writer *w, uint8_t v) {
+  *holt_writer_grow(w, 1) = v;
+}
+void holt_write_u16(struct holt_writer *w, uint16_t v) {
+  holt_put_u16(holt_writer_grow(w, 2), v);
+}
+void holt_write_u32(struct holt_writer *w, uint32_t v) {
+  holt_put_u32(holt_writer_grow(w, 4), v);
+}
+void holt_write_u64(struct holt_writer *w, uint64_t v) {
+  holt_put_u64(holt_writer_grow(w, 8), v);
+}
 
 void holt_write_text8(struct holt_writer *w, const char *text) {
   size_t len = strlen(text);
@@ -44,7 +52,9 @@ static bool has(struct holt_reader *r, size_t len) {
   return false;
 }
 
-uint8_t holt_read_u8(struct holt_reader *r) { return has(r, 1) ? *r->at++ : 0; }
+uint8_t holt_read_u8(struct holt_reader *r) {
+  return has(r, 1) ? *r->at++ : 0;
+}
 
 uint16_t holt_read_u16(struct holt_reader *r) {
   if (!has(r, 2)) return 0;

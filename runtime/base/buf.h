@@ -16,7 +16,9 @@ struct holt_buf {
 static inline struct holt_buf holt_buf(const void *data, size_t len) {
   return (struct holt_buf){.data = data, .len = len};
 }
-static inline struct holt_buf holt_buf_text(const char *text) { return holt_buf(text, strlen(text)); }
+static inline struct holt_buf holt_buf_text(const char *text) {
+  return holt_buf(text, strlen(text));
+}
 
 static inline void holt_put_u16(uint8_t *at, uint16_t v) {
   at[0] = (uint8_t)v;
@@ -28,7 +30,9 @@ static inline void holt_put_u32(uint8_t *at, uint32_t v) {
 static inline void holt_put_u64(uint8_t *at, uint64_t v) {
   for (int i = 0; i < 8; i++) at[i] = (uint8_t)(v >> (8 * i));
 }
-static inline uint16_t holt_get_u16(const uint8_t *at) { return (uint16_t)(at[0] | at[1] << 8); }
+static inline uint16_t holt_get_u16(const uint8_t *at) {
+  return (uint16_t)(at[0] | at[1] << 8);
+}
 static inline uint32_t holt_get_u32(const uint8_t *at) {
   return (uint32_t)at[0] | (uint32_t)at[1] << 8 | (uint32_t)at[2] << 16 | (uint32_t)at[3] << 24;
 }
@@ -66,7 +70,9 @@ struct holt_reader {
 static inline struct holt_reader holt_reader(struct holt_buf bytes) {
   return (struct holt_reader){.at = bytes.data, .end = bytes.data + bytes.len, .failed = false};
 }
-static inline size_t holt_reader_left(const struct holt_reader *r) { return (size_t)(r->end - r->at); }
+static inline size_t holt_reader_left(const struct holt_reader *r) {
+  return (size_t)(r->end - r->at);
+}
 uint8_t holt_read_u8(struct holt_reader *r);
 uint16_t holt_read_u16(struct holt_reader *r);
 uint32_t holt_read_u32(struct holt_reader *r);

@@ -45,7 +45,9 @@ int holt_err_set(struct holt_err *err, int code, const char *format, ...) {
   return code;
 }
 
-int holt_err_code(struct holt_err *err, int code) { return holt_err_set(err, code, "%s", holt_err_text(code)); }
+int holt_err_code(struct holt_err *err, int code) {
+  return holt_err_set(err, code, "%s", holt_err_text(code));
+}
 
 int holt_err_prefix(struct holt_err *err, const char *format, ...) {
   if (err == NULL) return 0;

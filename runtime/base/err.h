@@ -63,7 +63,8 @@ struct holt_err {
 };
 
 /* Fill `err` (may be NULL) and return `code`, so that `return holt_err_set(…)` reads well. */
-int holt_err_set(struct holt_err *err, int code, const char *format, ...) __attribute__((format(printf, 3, 4)));
+int holt_err_set(struct holt_err *err, int code, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
 /* Fill `err` (may be NULL) with the text of `code`. Returns `code`. */
 int holt_err_code(struct holt_err *err, int code);
 /* Put "prefix: " in front of the message. Returns err->code; `err` may be NULL (then 0). */

@@ -29,6 +29,8 @@ void holt_heap_remove(struct holt_heap *heap, struct holt_heap_node *node);
 /* The first node, left in place, or NULL. */
 struct holt_heap_node *holt_heap_first(const struct holt_heap *heap);
 
-static inline bool holt_heap_holds(const struct holt_heap_node *node) { return node->place != 0; }
+static inline bool holt_heap_holds(const struct holt_heap_node *node) {
+  return node->place != 0;
+}
 
 #endif /* HOLT_BASE_HEAP_H */

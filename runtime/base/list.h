@@ -19,9 +19,13 @@ struct holt_list {
   for (struct holt_list *node = (head)->next, *following = node->next; node != (head);                       \
        node = following, following = node->next)
 
-static inline void holt_list_init(struct holt_list *node) { node->prev = node->next = node; }
+static inline void holt_list_init(struct holt_list *node) {
+  node->prev = node->next = node;
+}
 
-static inline bool holt_list_is_empty(const struct holt_list *head) { return head->next == head; }
+static inline bool holt_list_is_empty(const struct holt_list *head) {
+  return head->next == head;
+}
 
 static inline void holt_list_push(struct holt_list *head, struct holt_list *node) { /* at the end */
   node->prev = head->prev;

@@ -10,8 +10,12 @@ static void *sink_arg;
 
 static const char *const words[] = {"trace", "debug", "info", "warn", "error", "silent"};
 
-void holt_log_set_level(enum holt_log_level level) { threshold = level; }
-enum holt_log_level holt_log_level(void) { return threshold; }
+void holt_log_set_level(enum holt_log_level level) {
+  threshold = level;
+}
+enum holt_log_level holt_log_level(void) {
+  return threshold;
+}
 
 void holt_log_set_sink(holt_log_sink_cb sink, void *arg) {
   sink_cb = sink;
@@ -24,7 +28,9 @@ int holt_log_level_from_word(const char *word) {
   return -1;
 }
 
-const char *holt_log_level_word(enum holt_log_level level) { return words[level]; }
+const char *holt_log_level_word(enum holt_log_level level) {
+  return words[level];
+}
 
 void holt_log(enum holt_log_level level, const char *format, ...) {
   if (level < threshold) return;

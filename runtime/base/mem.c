@@ -20,11 +20,17 @@ static void *checked(void *memory, size_t size_bytes) {
   return memory;
 }
 
-void *holt_alloc(size_t size_bytes) { return checked(calloc(1, size_bytes), size_bytes); }
+void *holt_alloc(size_t size_bytes) {
+  return checked(calloc(1, size_bytes), size_bytes);
+}
 
-void *holt_realloc(void *old, size_t size_bytes) { return checked(realloc(old, size_bytes), size_bytes); }
+void *holt_realloc(void *old, size_t size_bytes) {
+  return checked(realloc(old, size_bytes), size_bytes);
+}
 
-char *holt_strdup(const char *text) { return text == NULL ? NULL : holt_strndup(text, strlen(text)); }
+char *holt_strdup(const char *text) {
+  return text == NULL ? NULL : holt_strndup(text, strlen(text));
+}
 
 char *holt_strndup(const char *text, size_t length) {
   char *copy = checked(malloc(length + 1), length + 1);

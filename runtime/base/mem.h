@@ -7,9 +7,9 @@
 
 #include <stddef.h>
 
-void *holt_alloc(size_t size_bytes);                /* zeroed */
-void *holt_realloc(void *old, size_t size_bytes);   /* not zeroed */
-char *holt_strdup(const char *text);                /* NULL stays NULL */
+void *holt_alloc(size_t size_bytes);              /* zeroed */
+void *holt_realloc(void *old, size_t size_bytes); /* not zeroed */
+char *holt_strdup(const char *text);              /* NULL stays NULL */
 char *holt_strndup(const char *text, size_t length);
 
 #endif /* HOLT_BASE_MEM_H */

@@ -21,7 +21,9 @@ void holt_rand_seed(struct holt_rand *r, uint64_t seed) {
   }
 }
 
-static uint64_t rotate_left(uint64_t v, int bits) { return (v << bits) | (v >> (64 - bits)); }
+static uint64_t rotate_left(uint64_t v, int bits) {
+  return (v << bits) | (v >> (64 - bits));
+}
 
 uint64_t holt_rand_next(struct holt_rand *r) {
   uint64_t *s = r->state;
@@ -45,4 +47,6 @@ uint64_t holt_rand_below(struct holt_rand *r, uint64_t bound) {
   return v % bound;
 }
 
-double holt_rand_unit(struct holt_rand *r) { return (double)(holt_rand_next(r) >> 11) * 0x1.0p-53; }
+double holt_rand_unit(struct holt_rand *r) {
+  return (double)(holt_rand_next(r) >> 11) * 0x1.0p-53;
+}

@@ -1,7 +1,8 @@
-/* bus.h - events to every node reachable over any graph of links: subjects, patterns, flooding, duplicates, gaps.
+/* bus.h - events to every node reachable over any graph of links: subjects, patterns, flooding, duplicates,
+ * gaps.
  *
- * An event is (origin boot, sequence). Each node handles it once per boot, in order per origin, and passes it on
- * to all its other links. Call from the loop's thread only. Durations are milliseconds. */
+ * An event is (origin boot, sequence). Each node handles it once per boot, in order per origin, and passes it
+ * on to all its other links. Call from the loop's thread only. Durations are milliseconds. */
 #ifndef HOLT_BUS_BUS_H
 #define HOLT_BUS_BUS_H
 
@@ -18,17 +19,17 @@ struct holt_sub;
 struct holt_event {
   const char *subject; /* NUL-terminated */
   size_t subject_len;
-  const char *origin;  /* name of the emitting node */
-  uint64_t boot;       /* boot id of the emitting node */
-  uint64_t sequence;   /* number of the event at that boot */
+  const char *origin; /* name of the emitting node */
+  uint64_t boot;      /* boot id of the emitting node */
+  uint64_t sequence;  /* number of the event at that boot */
   struct holt_buf payload;
   uint8_t codec; /* id of the codec that made the payload */
   uint8_t hops;  /* links it came over; 1 from a neighbour */
   bool late;     /* arrived after events that were emitted later */
 };
 
-/* An event for a subscription; runs inside the loop, so no Lua here. The receiver owes one holt_event_done for
- * each time it is called: at once, or later; until then the event counts against its link's credit. */
+/* An event for a subscription; runs inside the loop, so no Lua here. The receiver owes one holt_event_done
+ * for each time it is called: at once, or later; until then the event counts against its link's credit. */
 typedef void (*holt_event_cb)(void *arg, struct holt_event *event);
 
 /* Milliseconds since the event was emitted, as far as the nodes on its way could tell. */
@@ -39,8 +40,9 @@ void holt_event_done(struct holt_event *event);
 void holt_event_retain(struct holt_event *event);
 void holt_event_release(struct holt_event *event);
 
-/* Whether `subject` may be emitted: words of any bytes but NUL, space, '.', '*' and '>', joined by dots, at most
- * HOLT_SUBJECT_MAX bytes. With `is_pattern` a word may be '*' (any one word) and the last one '>' (one or more). */
+/* Whether `subject` may be emitted: words of any bytes but NUL, space, '.', '*' and '>', joined by dots, at
+ * most HOLT_SUBJECT_MAX bytes. With `is_pattern` a word may be '*' (any one word) and the last one '>' (one
+ * or more). */
 int holt_subject_check(const char *subject, size_t len, bool is_pattern, struct holt_err *err);
 /* Whether `pattern` covers `subject`; both are valid. */
 bool holt_subject_match(const char *pattern, size_t pattern_len, const char *subject, size_t subject_len);
@@ -92,7 +94,8 @@ struct holt_bus *holt_bus_new(struct holt_env *env, struct holt_links *links, ui
 void holt_bus_free(struct holt_bus *bus);
 
 /* What the links tell their bus (the node wires these to struct holt_links_ops). */
-void holt_bus_link_message(struct holt_bus *bus, struct holt_link *link, const struct holt_link_message *message);
+void holt_bus_link_message(struct holt_bus *bus, struct holt_link *link,
+                           const struct holt_link_message *message);
 void holt_bus_link_dropped(struct holt_bus *bus, struct holt_link *link, struct holt_msg *msg);
 void holt_bus_link_notice(struct holt_bus *bus, struct holt_link *link, struct holt_writer *out);
 void holt_bus_link_room(struct holt_bus *bus);

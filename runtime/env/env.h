@@ -1,8 +1,9 @@
 /* env.h - the seam: clock, timers, chance, byte streams, child processes, signals.
  *
- * Everything above reaches the outside world through one `struct holt_env`. Two implementations: `uv` (env/uv.h,
- * the real machine, on libuv) and `sim` (env/sim.h, a virtual machine room from one seed). An env belongs to one
- * thread; a callback never runs inside the call that registered it. Durations are milliseconds. */
+ * Everything above reaches the outside world through one `struct holt_env`. Two implementations: `uv`
+ * (env/uv.h, the real machine, on libuv) and `sim` (env/sim.h, a virtual machine room from one seed). An env
+ * belongs to one thread; a callback never runs inside the call that registered it. Durations are
+ * milliseconds. */
 #ifndef HOLT_ENV_ENV_H
 #define HOLT_ENV_ENV_H
 
@@ -17,7 +18,8 @@
 
 struct holt_env; /* see env/env_impl.h for what an implementation provides */
 
-/* --- Life ------------------------------------------------------------------------------------------------ */
+/* --- Life ------------------------------------------------------------------------------------------------
+ */
 
 /* Run one turn: due timers, posts, input and output. With `wait` it sleeps until there is something to do;
  * without, it only looks. Returns false when nothing is left that could ever happen. */
@@ -25,7 +27,8 @@ bool holt_env_turn(struct holt_env *env, bool wait);
 /* Close what is still open (without calling back) and free the env. */
 void holt_env_free(struct holt_env *env);
 
-/* --- Time and chance ------------------------------------------------------------------------------------- */
+/* --- Time and chance -------------------------------------------------------------------------------------
+ */
 
 /* Monotonic milliseconds, taken once per turn. */
 uint64_t holt_env_now_ms(struct holt_env *env);
@@ -36,7 +39,8 @@ double holt_env_wall_s(struct holt_env *env);
 /* 64 random bits; unpredictable in uv, from the seed in sim. */
 uint64_t holt_env_random(struct holt_env *env);
 
-/* --- Timers ---------------------------------------------------------------------------------------------- */
+/* --- Timers ----------------------------------------------------------------------------------------------
+ */
 
 typedef void (*holt_timer_cb)(void *arg);
 
@@ -67,11 +71,12 @@ void holt_post_init(struct holt_post *post, void (*cb)(void *arg), void *arg);
 void holt_env_post(struct holt_env *env, struct holt_post *post);
 void holt_post_cancel(struct holt_post *post);
 
-/* --- Byte streams ---------------------------------------------------------------------------------------- */
+/* --- Byte streams ----------------------------------------------------------------------------------------
+ */
 
 /* A two-way stream of bytes. Made by env (TCP, Unix sockets, pipes of children), by transport/ (memory) and
- * others: whoever fills `ops`. The owner sets the callbacks before anything can arrive, that is, in the callback
- * that hands the stream over. */
+ * others: whoever fills `ops`. The owner sets the callbacks before anything can arrive, that is, in the
+ * callback that hands the stream over. */
 struct holt_stream;
 
 struct holt_stream_ops {
@@ -83,8 +88,9 @@ struct holt_stream_ops {
 struct holt_stream {
   const struct holt_stream_ops *ops;
   char peer[128]; /* where the other end is, for people */
-  /* Set by the owner. `on_data`: borrowed until return. `on_end`: the stream is broken (HOLT_E*) or ended by the
-   * other side (HOLT_EEOF); once, and nothing follows; the owner must still close. `on_writable`: see write. */
+  /* Set by the owner. `on_data`: borrowed until return. `on_end`: the stream is broken (HOLT_E*) or ended by
+   * the other side (HOLT_EEOF); once, and nothing follows; the owner must still close. `on_writable`: see
+   * write. */
   void (*on_data)(void *arg, const uint8_t *data, size_t len);
   void (*on_end)(void *arg, int status);
   void (*on_writable)(void *arg);
@@ -92,11 +98,12 @@ struct holt_stream {
 };
 
 /* Send `len` bytes, all of them; what the system does not take at once is copied.
- * Returns 0: taken, write on; 1: taken, but wait for on_writable before the next write; or HOLT_E*: broken, and
- * on_end follows. */
+ * Returns 0: taken, write on; 1: taken, but wait for on_writable before the next write; or HOLT_E*: broken,
+ * and on_end follows. */
 int holt_stream_write(struct holt_stream *stream, const void *data, size_t len);
 /* Let go. The stream must not be used any more, no callback follows. With `abort` what is still
- * to be sent is thrown away (TCP: reset); without it is sent first, in the background, for at most five seconds. */
+ * to be sent is thrown away (TCP: reset); without it is sent first, in the background, for at most five
+ * seconds. */
 void holt_stream_close(struct holt_stream *stream, bool abort);
 
 /* An address in the three forms env understands: "host:port" ("[::1]:80", ":7001" is 127.0.0.1:7001),
@@ -115,7 +122,8 @@ struct holt_dial;
 /* status 0: takes over `stream`; else `stream` is NULL and `err` says what happened. `dial` is gone. */
 typedef void (*holt_dial_cb)(void *arg, struct holt_stream *stream, const struct holt_err *err);
 
-/* Connect to `address`, host names resolved; every failure arrives in `cb`. There is no time limit of its own. */
+/* Connect to `address`, host names resolved; every failure arrives in `cb`. There is no time limit of its
+ * own. */
 struct holt_dial *holt_env_dial(struct holt_env *env, const char *address, holt_dial_cb cb, void *arg);
 /* Give up; `cb` does not run. Only before `cb` ran. */
 void holt_dial_cancel(struct holt_dial *dial);
@@ -125,32 +133,34 @@ bool holt_address_is_local(const char *address);
 /* Split "host:port". An empty host becomes 127.0.0.1. HOLT_EADDRESS with a sentence when it is not one. */
 int holt_address_split(const char *address, char host[128], uint16_t *port, struct holt_err *err);
 
-/* --- Child processes, signals, files (uv only; sim answers HOLT_EUNSUPPORTED) ------------------------------- */
+/* --- Child processes, signals, files (uv only; sim answers HOLT_EUNSUPPORTED)
+ * ------------------------------- */
 
 struct holt_process;
 typedef void (*holt_exit_cb)(void *arg, int exit_code, int signal_number);
 
 struct holt_process_options {
-  const char *file;         /* searched in PATH */
-  const char *const *args;  /* NULL-terminated, args[0] included */
-  const char *const *env;   /* NULL-terminated "NAME=value"; NULL: the present environment */
-  const char *directory;    /* NULL: the present one */
-  bool die_with_parent;     /* the child gets SIGKILL should this process die */
+  const char *file;                          /* searched in PATH */
+  const char *const *args;                   /* NULL-terminated, args[0] included */
+  const char *const *env;                    /* NULL-terminated "NAME=value"; NULL: the present environment */
+  const char *directory;                     /* NULL: the present one */
+  bool die_with_parent;                      /* the child gets SIGKILL should this process die */
   bool pipe_stdin, pipe_stdout, pipe_stderr; /* else inherited */
-  holt_exit_cb exit_cb;     /* once, unless the process is closed before */
+  holt_exit_cb exit_cb;                      /* once, unless the process is closed before */
   void *arg;
 };
 
 /* Start a program. The pipes asked for come back as streams that the caller owns. */
-int holt_env_spawn(struct holt_env *env, const struct holt_process_options *options, struct holt_process **out,
-                   struct holt_stream *pipes[3], struct holt_err *err);
+int holt_env_spawn(struct holt_env *env, const struct holt_process_options *options,
+                   struct holt_process **out, struct holt_stream *pipes[3], struct holt_err *err);
 int holt_process_pid(const struct holt_process *process);
 int holt_process_kill(struct holt_process *process, int signal_number);
 /* Let go; the child lives on when it still runs. */
 void holt_process_close(struct holt_process *process);
 
 /* Runs `cb` on a later turn each time the signal arrives; NULL takes the handler away. */
-int holt_env_signal(struct holt_env *env, int signal_number, void (*cb)(void *arg, int signal_number), void *arg);
+int holt_env_signal(struct holt_env *env, int signal_number, void (*cb)(void *arg, int signal_number),
+                    void *arg);
 
 /* Standard input, output or error (0, 1, 2) of this process as a stream that the caller owns. */
 int holt_env_stdio(struct holt_env *env, int number, struct holt_stream **out, struct holt_err *err);

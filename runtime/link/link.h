@@ -1,9 +1,10 @@
-/* link.h - links to other nodes: handshake, numbering, acknowledgement, resend buffer, reconnect with back-off.
+/* link.h - links to other nodes: handshake, numbering, acknowledgement, resend buffer, reconnect with
+ * back-off.
  *
- * `struct holt_links` is all that one node has to do with its neighbours. A *link* is one remote node by name, with
- * the messages it has not acknowledged; it outlives its connections. A *peer* is the handle a person holds: an
- * address that is dialled for ever, or a node that dialled us. Several peers may lead to one link.
- * Call from the loop's thread only. Durations are milliseconds. */
+ * `struct holt_links` is all that one node has to do with its neighbours. A *link* is one remote node by
+ * name, with the messages it has not acknowledged; it outlives its connections. A *peer* is the handle a
+ * person holds: an address that is dialled for ever, or a node that dialled us. Several peers may lead to one
+ * link. Call from the loop's thread only. Durations are milliseconds. */
 #ifndef HOLT_LINK_LINK_H
 #define HOLT_LINK_LINK_H
 
@@ -19,10 +20,10 @@ struct holt_peer;
 enum holt_overflow { HOLT_OVERFLOW_DROP_OLDEST, HOLT_OVERFLOW_WAIT, HOLT_OVERFLOW_ERROR };
 
 struct holt_links_config {
-  const char *name;    /* of this node; copied */
-  const char *channel; /* only nodes of the same channel talk; copied */
-  uint64_t id;         /* of this node, not 0 */
-  uint64_t boot;       /* new at each start, not 0 */
+  const char *name;           /* of this node; copied */
+  const char *channel;        /* only nodes of the same channel talk; copied */
+  uint64_t id;                /* of this node, not 0 */
+  uint64_t boot;              /* new at each start, not 0 */
   uint64_t timeout_ms;        /* silence after which a connection is given up; also for the handshake */
   uint64_t ack_interval_ms;   /* acknowledge at least this often */
   uint64_t buffer_timeout_ms; /* what is older is dropped; an absent node is remembered this long */
@@ -40,10 +41,10 @@ struct holt_links_config holt_links_defaults(void);
 /* A message in the resend buffers: counted, immutable, shared by the links it goes to. */
 struct holt_msg {
   uint32_t refs;
-  uint8_t type;        /* enum holt_wire_type */
+  uint8_t type; /* enum holt_wire_type */
   uint8_t flags;
-  uint64_t born_ms;    /* loop time at which it was (or seems to have been) emitted */
-  uint64_t tag[2];     /* for the owner: the bus keeps origin boot and sequence here */
+  uint64_t born_ms; /* loop time at which it was (or seems to have been) emitted */
+  uint64_t tag[2];  /* for the owner: the bus keeps origin boot and sequence here */
   uint32_t len;
   uint8_t data[];
 };
@@ -57,8 +58,8 @@ struct holt_link_message {
   uint8_t type;
   uint8_t flags;
   enum holt_lane lane;
-  uint64_t age_ms;     /* told by the sender */
-  uint64_t number;     /* pass to holt_link_consume when it is dealt with */
+  uint64_t age_ms;      /* told by the sender */
+  uint64_t number;      /* pass to holt_link_consume when it is dealt with */
   struct holt_buf body; /* borrowed until return */
 };
 
@@ -89,8 +90,8 @@ struct holt_links_ops {
   void (*on_link_up)(void *arg, struct holt_link *link);
   void (*on_link_gone)(void *arg, struct holt_link *link);
   void (*on_message)(void *arg, struct holt_link *link, const struct holt_link_message *message);
-  /* `msg` left the buffer unsent (age, overflow). A notice takes its place: when that is due to be sent, on_notice
-   * writes its body (type HOLT_WIRE_DROPPED). */
+  /* `msg` left the buffer unsent (age, overflow). A notice takes its place: when that is due to be sent,
+   * on_notice writes its body (type HOLT_WIRE_DROPPED). */
   void (*on_dropped)(void *arg, struct holt_link *link, struct holt_msg *msg);
   void (*on_notice)(void *arg, struct holt_link *link, struct holt_writer *out);
   /* Room came back somewhere: whoever waits to send may try again. */
@@ -111,34 +112,37 @@ uint64_t holt_links_unacknowledged(const struct holt_links *links);
 
 int holt_links_listen(struct holt_links *links, const char *address, char actual[128], struct holt_err *err);
 /* Dial for ever. The same address gives the same peer. The peer is valid until its HOLT_PEER_CLOSE. */
-int holt_links_connect(struct holt_links *links, const char *address, struct holt_peer **out, struct holt_err *err);
+int holt_links_connect(struct holt_links *links, const char *address, struct holt_peer **out,
+                       struct holt_err *err);
 
 struct holt_link *holt_links_first(struct holt_links *links);
 struct holt_link *holt_links_next(struct holt_links *links, struct holt_link *link);
 struct holt_peer *holt_links_first_peer(struct holt_links *links);
 struct holt_peer *holt_links_next_peer(struct holt_links *links, struct holt_peer *peer);
 
-/* --- One peer ---------------------------------------------------------------------------------------------- */
+/* --- One peer ----------------------------------------------------------------------------------------------
+ */
 
-uint64_t holt_peer_number(const struct holt_peer *peer);    /* unique within the process */
+uint64_t holt_peer_number(const struct holt_peer *peer);     /* unique within the process */
 const char *holt_peer_address(const struct holt_peer *peer); /* dialled address, "" for incoming */
 struct holt_link *holt_peer_link(const struct holt_peer *peer);
 /* Stop dialling, close the link, forget its buffer. HOLT_PEER_CLOSE follows on a later turn. */
 void holt_peer_close(struct holt_peer *peer);
 
-/* --- One link ---------------------------------------------------------------------------------------------- */
+/* --- One link ----------------------------------------------------------------------------------------------
+ */
 
 struct holt_link_status {
   const char *name;  /* "" while unknown */
   uint64_t id, boot; /* of the remote, 0 while unknown */
   bool is_up;
-  uint64_t buffered;       /* messages not yet acknowledged */
+  uint64_t buffered; /* messages not yet acknowledged */
   uint64_t buffered_bytes;
-  uint64_t acknowledged;   /* number of the last message acknowledged by the remote */
-  uint64_t received;       /* number of the last message received */
-  uint64_t dropped;        /* messages dropped from its buffer so far */
-  uint32_t attempts;       /* failed attempts to connect since it was last up */
-  uint64_t connects;       /* handshakes finished so far */
+  uint64_t acknowledged; /* number of the last message acknowledged by the remote */
+  uint64_t received;     /* number of the last message received */
+  uint64_t dropped;      /* messages dropped from its buffer so far */
+  uint32_t attempts;     /* failed attempts to connect since it was last up */
+  uint64_t connects;     /* handshakes finished so far */
 };
 void holt_link_status(const struct holt_link *link, struct holt_link_status *out);
 bool holt_link_is_up(const struct holt_link *link);

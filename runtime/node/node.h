@@ -1,7 +1,8 @@
 /* node.h - one node assembled: its settings, its links and its bus, from start to a clean end.
  *
- * The node tells what happens through `struct holt_node_ops`; those run inside the loop, so a script queues what
- * it hears and deals with it between turns. Call from the loop's thread only. Durations are milliseconds. */
+ * The node tells what happens through `struct holt_node_ops`; those run inside the loop, so a script queues
+ * what it hears and deals with it between turns. Call from the loop's thread only. Durations are
+ * milliseconds. */
 #ifndef HOLT_NODE_NODE_H
 #define HOLT_NODE_NODE_H
 
@@ -27,10 +28,11 @@ struct holt_node_ops {
 };
 
 /* Errors: HOLT_EINVAL (name, channel, limits), each with a sentence. */
-int holt_node_new(struct holt_env *env, const struct holt_node_config *config, const struct holt_node_ops *ops,
-                  void *arg, struct holt_node **out, struct holt_err *err);
+int holt_node_new(struct holt_env *env, const struct holt_node_config *config,
+                  const struct holt_node_ops *ops, void *arg, struct holt_node **out, struct holt_err *err);
 /* Stop accepting work, wait until present peers have acknowledged everything (at most drain_timeout_ms), say
- * goodbye, close. Calling it again hastens: the second call does not wait. on_closed follows on a later turn. */
+ * goodbye, close. Calling it again hastens: the second call does not wait. on_closed follows on a later turn.
+ */
 void holt_node_close(struct holt_node *node);
 bool holt_node_is_closing(const struct holt_node *node);
 /* Frees the node, closed or not; no callbacks from then on. */
@@ -38,7 +40,8 @@ void holt_node_free(struct holt_node *node);
 
 /* Errors: those of the transport, HOLT_EINSECURE outside this machine, HOLT_ECLOSED. */
 int holt_node_listen(struct holt_node *node, const char *address, char actual[128], struct holt_err *err);
-int holt_node_connect(struct holt_node *node, const char *address, struct holt_peer **out, struct holt_err *err);
+int holt_node_connect(struct holt_node *node, const char *address, struct holt_peer **out,
+                      struct holt_err *err);
 /* Drop today's peers without reconnecting; go on listening. */
 void holt_node_disconnect(struct holt_node *node);
 

@@ -1,7 +1,8 @@
-/* transport.h - ways to reach another node: one vtable for TCP, memory, and later TLS and those written in Lua.
+/* transport.h - ways to reach another node: one vtable for TCP, memory, and later TLS and those written in
+ * Lua.
  *
- * A transport turns addresses into streams (env/env.h). TCP stands directly on the env; `memory` joins nodes of one
- * process without a socket. */
+ * A transport turns addresses into streams (env/env.h). TCP stands directly on the env; `memory` joins nodes
+ * of one process without a socket. */
 #ifndef HOLT_TRANSPORT_TRANSPORT_H
 #define HOLT_TRANSPORT_TRANSPORT_H
 
@@ -19,8 +20,8 @@ struct holt_transport_ops {
   int (*listen)(struct holt_transport *transport, const char *address, holt_accept_cb cb, void *arg,
                 struct holt_transport_handle **out, char actual[128], struct holt_err *err);
   /* Every failure arrives in `cb`, on a later turn; the handle is gone once `cb` has run. */
-  struct holt_transport_handle *(*dial)(struct holt_transport *transport, const char *address, holt_dial_cb cb,
-                                        void *arg);
+  struct holt_transport_handle *(*dial)(struct holt_transport *transport, const char *address,
+                                        holt_dial_cb cb, void *arg);
   /* Whether only this machine can reach `address`. */
   bool (*is_local)(const char *address);
   void (*free)(struct holt_transport *transport);

@@ -1,18 +1,19 @@
-/* wire.h - what goes over a link: frames, and the messages of the handshake and of the lanes, to bytes and back.
+/* wire.h - what goes over a link: frames, and the messages of the handshake and of the lanes, to bytes and
+ * back.
  *
- * docs/protocol.md describes every message. Decoders look at length and range of everything and never read past
- * the bytes they are given; what they return lies in the caller's struct or borrows from those bytes. */
+ * docs/protocol.md describes every message. Decoders look at length and range of everything and never read
+ * past the bytes they are given; what they return lies in the caller's struct or borrows from those bytes. */
 #ifndef HOLT_WIRE_WIRE_H
 #define HOLT_WIRE_WIRE_H
 
 #include "base/buf.h"
 #include "base/err.h"
 
-#define HOLT_WIRE_VERSION    1
-#define HOLT_WIRE_HEADER     12              /* bytes in front of each frame's body */
-#define HOLT_WIRE_FRAME_MAX  (8 * 1024 * 1024) /* default largest body */
-#define HOLT_WIRE_HELLO_MAX  2048            /* largest body before the handshake is finished */
-#define HOLT_NAME_MAX        64              /* bytes in a node name or channel */
+#define HOLT_WIRE_VERSION   1
+#define HOLT_WIRE_HEADER    12                /* bytes in front of each frame's body */
+#define HOLT_WIRE_FRAME_MAX (8 * 1024 * 1024) /* default largest body */
+#define HOLT_WIRE_HELLO_MAX 2048              /* largest body before the handshake is finished */
+#define HOLT_NAME_MAX       64                /* bytes in a node name or channel */
 
 enum holt_lane {
   HOLT_LANE_CONTROL,
@@ -101,7 +102,8 @@ struct holt_wire_event {
   uint8_t hops, codec;
   struct holt_buf origin, subject, payload;
 };
-#define HOLT_WIRE_EVENT_HOPS 16 /* where the hop count lies in the body: a node on the way adds one in place */
+#define HOLT_WIRE_EVENT_HOPS                                                                                 \
+  16 /* where the hop count lies in the body: a node on the way adds one in place */
 size_t holt_wire_event_size(const struct holt_wire_event *event);
 void holt_wire_event_write(uint8_t *out, const struct holt_wire_event *event);
 int holt_wire_event_read(struct holt_buf body, struct holt_wire_event *out, struct holt_err *err);

@@ -1,0 +1,16 @@
+/* uv.h - the seam on the real machine, by libuv. */
+#ifndef HOLT_ENV_UV_H
+#define HOLT_ENV_UV_H
+
+#include "env/env.h"
+
+/* A new env with a loop of its own, or NULL when the system has no file descriptors left. */
+struct holt_env *holt_env_uv_new(void);
+
+/* Streams, listeners and child processes that are open: what a test must have closed at its end. */
+struct holt_env_uv_open {
+  unsigned streams, listeners, processes, timers;
+};
+struct holt_env_uv_open holt_env_uv_open(struct holt_env *env);
+
+#endif /* HOLT_ENV_UV_H */
