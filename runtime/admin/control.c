@@ -119,7 +119,7 @@ static void client_work(void *arg) {
         "send smaller ones, and read the answers\"}}\n";
     client_write(client, holt_buf(text, sizeof text - 1));
     client_free(client, false);
-  } else if (client->is_ended && client->in_flight == 0 && client->in.len == 0 && !client->is_choked) {
+  } else if (client->is_ended && client->in_flight == 0 && client->in.len == 0 && client->out.len == 0) {
     client_free(client, false);
   }
 }
@@ -207,10 +207,6 @@ int holt_control_answer(struct holt_control *control, uint64_t id, struct holt_b
 void holt_control_close(struct holt_control *control) {
   HOLT_LIST_EACH(&control->clients, node, following) {
     struct client *client = HOLT_CONTAINER(node, struct client, node);
-    if (client->out.len > 0 && !client->is_broken) {
-      client->is_choked = false;
-      client_write(client, holt_buf(client->out.data, client->out.len));
-    }
     client_free(client, false);
   }
   holt_listener_close(control->listener);

@@ -34,7 +34,8 @@ int holt_control_open(struct holt_env *env, const char *path, holt_control_line_
                       struct holt_control **out, struct holt_err *err);
 /* Answer a request: `text` (copied) and a newline are sent. HOLT_ECLOSED when that client is gone. */
 int holt_control_answer(struct holt_control *control, uint64_t client, struct holt_buf text);
-/* Send what is still to be sent, hang up, remove the socket. No callback follows. */
+/* Hang up, remove the socket. What the streams have taken is still sent; what waits for a client that does
+ * not read is not. No callback follows. */
 void holt_control_close(struct holt_control *control);
 
 #endif /* HOLT_ADMIN_CONTROL_H */

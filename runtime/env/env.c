@@ -130,7 +130,7 @@ void holt__stream_end(struct holt_stream *stream, int status) {
   void (*on_end)(void *, int) = stream->on_end;
   stream->on_end = NULL;
   stream->on_data = NULL;
-  stream->on_writable = NULL;
+  if (status != HOLT_EEOF) stream->on_writable = NULL;
   if (on_end != NULL) on_end(stream->arg, status);
 }
 

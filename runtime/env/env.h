@@ -89,8 +89,8 @@ struct holt_stream {
   const struct holt_stream_ops *ops;
   char peer[128]; /* where the other end is, for people */
   /* Set by the owner. `on_data`: borrowed until return. `on_end`: the stream is broken (HOLT_E*) or ended by
-   * the other side (HOLT_EEOF); once, and nothing follows; the owner must still close. `on_writable`: see
-   * write. */
+   * the other side (HOLT_EEOF); once, and no data follows; the owner must still close. After HOLT_EEOF it may
+   * write on: the other side perhaps ended its own half only. `on_writable`: see write. */
   void (*on_data)(void *arg, const uint8_t *data, size_t len);
   void (*on_end)(void *arg, int status);
   void (*on_writable)(void *arg);
@@ -99,7 +99,7 @@ struct holt_stream {
 
 /* Send `len` bytes, all of them; what the system does not take at once is copied.
  * Returns 0: taken, write on; 1: taken, but wait for on_writable before the next write; or HOLT_E*: broken,
- * and on_end follows. */
+ * and on_end follows unless it came before. */
 int holt_stream_write(struct holt_stream *stream, const void *data, size_t len);
 /* Let go. The stream must not be used any more, no callback follows. With `abort` what is still
  * to be sent is thrown away (TCP: reset); without it is sent first, in the background, for at most five

@@ -2,6 +2,7 @@
  * uv_socket.c. */
 #include "env/uv.h"
 
+#include <signal.h>
 #include <stdlib.h>
 
 #include "base/assert.h"
@@ -98,7 +99,7 @@ static void uv_env_free(struct holt_env *env) {
   holt__uv_close_sockets(uv);
   HOLT_LIST_EACH(&uv->streams, node, next) {
     struct holt_uv_stream *s = HOLT_CONTAINER(node, struct holt_uv_stream, node);
-    holt_stream_close(&s->stream, true);
+    holt__uv_stream_cut(s);
   }
   uv_walk(&uv->loop, close_any, NULL);
   while (uv_run(&uv->loop, UV_RUN_ONCE) != 0) {
@@ -169,6 +170,8 @@ static const struct holt_env_ops uv_ops = {
 };
 
 struct holt_env *holt_env_uv_new(void) {
+  signal(SIGPIPE,
+         SIG_IGN); /* writing to a closed pipe is an error of that stream, not the end of the process */
   struct holt_uv *uv = holt_realloc(NULL, sizeof *uv);
   memset(
       uv, 0,

@@ -58,6 +58,8 @@ struct holt_uv_stream *holt__uv_stream_new(struct holt_uv *uv);
 void holt__uv_stream_open(struct holt_uv_stream *s);
 /* For a stream nobody has been given yet. */
 void holt__uv_stream_discard(struct holt_uv_stream *s);
+/* Close it now, also when it is lingering to send the rest. */
+void holt__uv_stream_cut(struct holt_uv_stream *s);
 
 int holt__uv_listen(struct holt_env *env, const char *address, holt_accept_cb cb, void *arg,
                     struct holt_listener **out, char actual[128], struct holt_err *err);

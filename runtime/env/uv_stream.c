@@ -3,7 +3,8 @@
  * - write: uv_try_write; what the system does not take is copied and handed to uv_write; the owner waits for
  *   on_writable then. A second write before that is refused by an assertion: it is our own mistake.
  * - read: from the hand-over on, into the env's one buffer, borrowed to on_data.
- * - end of stream or error: on_end once; the owner closes.
+ * - end of stream or error: on_end once; the owner closes. A write that fails after the other side's end is
+ * told by the next write.
  * - close: abort closes at once (TCP resets); otherwise what is pending is sent, then a shutdown, bounded by
  * a timer of five seconds. Memory is freed when libuv has let go of every handle. */
 #include <stdlib.h>
@@ -45,7 +46,7 @@ static void on_write(uv_write_t *request, int status) {
   free(s->pending);
   s->pending = NULL;
   if (s->is_closing) return; /* the shutdown behind us closes */
-  if (status != 0)
+  if (status != 0 && s->stream.on_end != NULL)
     holt__stream_end(&s->stream, holt__uv_code(status));
   else if (s->stream.on_writable != NULL)
     s->stream.on_writable(s->stream.arg);
@@ -58,6 +59,7 @@ static int stream_write(struct holt_stream *stream, const void *data, size_t len
   uv_buf_t buf = uv_buf_init((char *)(uintptr_t)data, (unsigned)len);
   int sent = uv_try_write(&s->h.stream, &buf, 1);
   if (sent == (int)len) return 0;
+  if (sent < 0 && sent != UV_EAGAIN && stream->on_end == NULL) return holt__uv_code(sent);
   if (sent < 0 && sent != UV_EAGAIN) sent = 0; /* the error comes again through uv_write, on a later turn */
   if (sent < 0) sent = 0;
   size_t left = len - (size_t)sent;
@@ -93,6 +95,11 @@ static void stream_close(struct holt_stream *stream, bool abort) {
     close_handles(s);
   else
     uv_timer_start(&s->linger, on_linger, LINGER_MS, 0);
+}
+
+void holt__uv_stream_cut(struct holt_uv_stream *s) {
+  s->is_closing = true;
+  close_handles(s);
 }
 
 static void on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *buf) {
@@ -139,8 +146,7 @@ void holt__uv_stream_open(struct holt_uv_stream *s) {
 
 void holt__uv_stream_discard(struct holt_uv_stream *s) {
   adopt(s);
-  s->is_closing = true;
-  close_handles(s);
+  holt__uv_stream_cut(s);
 }
 
 int holt__uv_stdio(struct holt_env *env, int number, struct holt_stream **out, struct holt_err *err) {
