@@ -1,2 +1,27 @@
 --- holt: event nodes scripted in Lua.
-return {}
+-- @module holt
+local core = require("holt.core")
+local tasks = require("holt.tasks")
+
+local M = {
+  version = core.version,
+  sleep = core.sleep,
+  now = core.now,
+  go = core.go,
+  after = tasks.after,
+  every = tasks.every,
+  all = tasks.all,
+  race = tasks.race,
+  exit = core.exit,
+  log = require("holt.log"),
+  errors = require("holt.errors"),
+}
+
+---Run what is left to do until nothing is: the last line of a script for plain lua5.4. Under `holt run` the
+---runtime does this by itself.
+function M.run()
+  while core.turn(true) do -- luacheck: ignore 542
+  end
+end
+
+return M

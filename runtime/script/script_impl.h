@@ -1,0 +1,61 @@
+/* script_impl.h - the inside of a script, for the files of this folder only. */
+#ifndef HOLT_SCRIPT_SCRIPT_IMPL_H
+#define HOLT_SCRIPT_SCRIPT_IMPL_H
+
+#include "script/script.h"
+
+struct holt_task {
+  struct holt_list ready;   /* in script->ready or alone */
+  struct holt_list live;    /* in script->live while it has not ended */
+  struct holt_task *pooled; /* the next idle one */
+  struct holt_script *script;
+  lua_State *co;
+  int ref; /* anchors `co` in the registry */
+  const struct holt_job *job;
+  void *arg;
+  struct holt_wait *wait; /* the innermost wait while parked */
+  enum holt_task_state state;
+  bool is_cancel_pending;
+  bool has_parked;
+  bool has_failed; /* the body raised; its failure value is the result */
+  bool is_kept;
+};
+
+struct holt_script {
+  lua_State *L; /* the main thread */
+  struct holt_env *env;
+  bool owns_env;
+  bool is_closing;
+  struct holt_list ready;   /* tasks to go on with */
+  struct holt_list sources; /* sources that have work */
+  struct holt_list live;
+  size_t live_count;
+  struct holt_task *pool;
+  size_t pool_count;
+  struct holt_task *current;
+  struct holt_wait *parked; /* set by a park just before its mark travels outwards */
+  unsigned no_block;        /* above 0: a park mark could not pass the C frames below */
+  bool is_running;          /* within holt_script_run_ready or holt_task_run */
+  int sink_ref;
+  struct holt_memory memory;
+  bool is_exiting;
+  int exit_code;
+};
+
+/* What a parking coroutine yields: nobody else can make this pointer. */
+extern char holt__park_mark;
+static inline bool holt__is_mark(lua_State *co) {
+  return lua_type(co, -1) == LUA_TLIGHTUSERDATA && lua_touserdata(co, -1) == &holt__park_mark;
+}
+/* Turn the loop until `wait` is answered. Raises (after cancelling it) when nothing could ever answer it. */
+void holt__wait_block(lua_State *L, struct holt_wait *wait);
+/* Put a task where the next run finds it. */
+void holt__task_ready(struct holt_task *task);
+/* Replace coroutine.resume, wrap and close by those that pass a park on. */
+void holt__coroutine_install(lua_State *L);
+/* Cancel the wait of every parked task and free all tasks. */
+void holt__tasks_close(struct holt_script *script);
+/* The message handler of every task: the value becomes { value, traceback }. */
+int holt__failure(lua_State *L);
+
+#endif /* HOLT_SCRIPT_SCRIPT_IMPL_H */

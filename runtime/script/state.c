@@ -1,0 +1,174 @@
+/* state.c - one Lua state and its script, from birth to a clean end; the allocator that counts. */
+#include <stdlib.h>
+#include <string.h>
+
+#include <lualib.h>
+
+#include "base/assert.h"
+#include "base/mem.h"
+#include "script/script_impl.h"
+
+static char script_key; /* its address is our place in the registry */
+
+/* The main thread's extra space holds the script; Lua copies it into each new coroutine. */
+static struct holt_script **slot(lua_State *L) {
+  return (struct holt_script **)lua_getextraspace(L);
+}
+
+struct holt_script *holt_script_find(lua_State *L) {
+  struct holt_script *script = *slot(L);
+  if (script != NULL) return script;
+  /* a coroutine older than the script, or no script at all */
+  if (lua_rawgetp(L, LUA_REGISTRYINDEX, &script_key) == LUA_TUSERDATA)
+    script = *(struct holt_script **)lua_touserdata(L, -1);
+  lua_pop(L, 1);
+  *slot(L) = script;
+  return script;
+}
+
+struct holt_script *holt_script_of(lua_State *L) {
+  struct holt_script *script = holt_script_find(L);
+  HOLT_ASSERT(script != NULL);
+  return script;
+}
+
+struct holt_env *holt_script_env(const struct holt_script *script) {
+  return script->env;
+}
+lua_State *holt_script_state(const struct holt_script *script) {
+  return script->L;
+}
+
+static struct holt_script *script_alloc(struct holt_env *env, bool owns_env) {
+  struct holt_script *script = holt_alloc(sizeof *script);
+  script->env = env;
+  script->owns_env = owns_env;
+  script->sink_ref = LUA_NOREF;
+  holt_list_init(&script->ready);
+  holt_list_init(&script->sources);
+  holt_list_init(&script->live);
+  return script;
+}
+
+/* The state's last finaliser, as the box was its first: objects that stand on the script are gone by now. */
+static int l_script_gc(lua_State *L) {
+  struct holt_script **box = lua_touserdata(L, 1);
+  struct holt_script *script = *box;
+  if (script == NULL) return 0;
+  *box = NULL;
+  holt__tasks_close(script);
+  if (script->owns_env) {
+    holt_env_free(script->env);
+    *slot(script->L) = NULL;
+    free(script);
+  }
+  return 0;
+}
+
+static void install(lua_State *L, struct holt_script *script) {
+  struct holt_script **box = lua_newuserdatauv(L, sizeof *box, 0);
+  *box = NULL;
+  lua_createtable(L, 0, 1);
+  lua_pushcfunction(L, l_script_gc);
+  lua_setfield(L, -2, "__gc");
+  lua_setmetatable(L, -2);
+  lua_rawgeti(L, LUA_REGISTRYINDEX, LUA_RIDX_MAINTHREAD);
+  script->L = lua_tothread(L, -1);
+  lua_pop(L, 1);
+  lua_rawsetp(L, LUA_REGISTRYINDEX, &script_key);
+  *box = script;
+  *slot(script->L) = script;
+  *slot(L) = script;
+  holt__coroutine_install(L);
+}
+
+struct holt_script *holt_script_attach(lua_State *L, struct holt_env *env) {
+  struct holt_script *script = script_alloc(env, true);
+  install(L, script);
+  return script;
+}
+
+/* --- A state of our own
+ * ------------------------------------------------------------------------------------- */
+
+static void *count_alloc(void *arg, void *block, size_t old_size, size_t new_size) {
+  struct holt_memory *memory = arg;
+  if (block == NULL) old_size = 0; /* then it tells a type */
+  if (new_size == 0) {
+    free(block);
+    memory->bytes -= old_size;
+    return NULL;
+  }
+  if (memory->limit_bytes != 0 && new_size > old_size &&
+      memory->bytes + (new_size - old_size) > memory->limit_bytes)
+    return NULL;
+  void *fresh = realloc(block, new_size);
+  if (fresh == NULL) return NULL;
+  memory->bytes += new_size - old_size;
+  if (memory->bytes > memory->peak_bytes) memory->peak_bytes = memory->bytes;
+  return fresh;
+}
+
+static int l_open(lua_State *L) {
+  struct holt_script *script = lua_touserdata(L, 1);
+  luaL_openlibs(L);
+  install(L, script);
+  lua_gc(L, LUA_GCGEN, 0, 0);
+  return 0;
+}
+
+static int panic(lua_State *L) {
+  (void)L;
+  HOLT_ASSERT(!"an error left every protected call");
+  return 0;
+}
+
+struct holt_script *holt_script_new(struct holt_env *env) {
+  struct holt_script *script = script_alloc(env, false);
+  lua_State *L = lua_newstate(count_alloc, &script->memory);
+  if (L == NULL) {
+    free(script);
+    return NULL;
+  }
+  lua_atpanic(L, panic);
+  *slot(L) = NULL;
+  lua_pushcfunction(L, l_open);
+  lua_pushlightuserdata(L, script);
+  if (lua_pcall(L, 1, 0, 0) != LUA_OK) {
+    lua_close(L);
+    free(script);
+    return NULL;
+  }
+  return script;
+}
+
+void holt_script_free(struct holt_script *script) {
+  if (script == NULL) return;
+  HOLT_ASSERT(!script->owns_env);
+  holt__tasks_close(script);
+  lua_close(script->L);
+  free(script);
+}
+
+void holt_script_memory(const struct holt_script *script, struct holt_memory *out) {
+  *out = script->memory;
+  if (out->bytes == 0) {
+    int kib = lua_gc(script->L, LUA_GCCOUNT);
+    int rest = lua_gc(script->L, LUA_GCCOUNTB);
+    if (kib >= 0) out->bytes = (size_t)kib * 1024 + (size_t)rest;
+  }
+}
+
+void holt_script_limit_memory(struct holt_script *script, size_t limit_bytes) {
+  script->memory.limit_bytes = limit_bytes;
+}
+
+void holt_script_exit(struct holt_script *script, int code) {
+  script->is_exiting = true;
+  script->exit_code = code;
+}
+
+bool holt_script_is_exiting(const struct holt_script *script, int *code) {
+  if (code != NULL) *code = script->exit_code;
+  return script->is_exiting;
+}
