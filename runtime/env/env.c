@@ -61,6 +61,10 @@ bool holt_timer_is_active(const struct holt_timer *timer) {
   return holt_heap_holds(&timer->node);
 }
 
+size_t holt_env_timer_count(const struct holt_env *env) {
+  return env->timers.count;
+}
+
 uint64_t holt__env_next_due(const struct holt_env *env) {
   struct holt_heap_node *first = holt_heap_first(&env->timers);
   return first == NULL ? UINT64_MAX : first->key;

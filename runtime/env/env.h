@@ -58,6 +58,8 @@ void holt_timer_start(struct holt_timer *timer, uint64_t delay_ms);
 /* Harmless when it does not run. */
 void holt_timer_stop(struct holt_timer *timer);
 bool holt_timer_is_active(const struct holt_timer *timer);
+/* Timers that run now, of everybody: what a test must find unchanged at its end. */
+size_t holt_env_timer_count(const struct holt_env *env);
 
 /* A call put off to the end of the present turn (or of the next one, when made between turns).
  * The caller owns the memory; posting twice is one call; cancel before letting the memory go. */

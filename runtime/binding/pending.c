@@ -1,0 +1,101 @@
+/* pending.c - one call of Lua that waits for the outside, with a time limit.
+ *
+ * - The record lies in its owner's list while the coroutine is parked.
+ * - Woken by the owner, or by its timer: the coroutine goes on and looks again.
+ * - Canceled: the record leaves the list, nothing else happens. */
+#include <stdlib.h>
+
+#include "base/mem.h"
+#include "binding/outside.h"
+
+struct holt__handles holt__handles;
+
+struct pending {
+  struct holt_wait wait;
+  struct holt_list node;
+  struct holt_timer timer;
+  uint64_t deadline_ms;
+  int status;
+  holt__go_on go_on;
+  void *owner;
+};
+
+static void release(struct pending *pending) {
+  holt_timer_stop(&pending->timer);
+  holt_list_remove(&pending->node);
+  free(pending);
+}
+
+static int finish(lua_State *L, struct holt_wait *wait) {
+  struct pending *pending = HOLT_CONTAINER(wait, struct pending, wait);
+  holt__go_on go_on = pending->go_on;
+  void *owner = pending->owner;
+  int status = pending->status;
+  uint64_t deadline_ms = pending->deadline_ms;
+  release(pending);
+  return go_on(L, owner, status, deadline_ms);
+}
+
+static void cancel(struct holt_wait *wait) {
+  release(HOLT_CONTAINER(wait, struct pending, wait));
+}
+
+static void on_deadline(void *arg) {
+  struct pending *pending = arg;
+  pending->status = HOLT_ETIMEOUT;
+  holt_wait_wake(&pending->wait);
+}
+
+uint64_t holt__deadline(lua_State *L, int index) {
+  if (lua_isnoneornil(L, index)) return HOLT__NO_DEADLINE;
+  return holt_env_now_ms(holt_script_env(holt_script_of(L))) + holt_lua_check_seconds(L, index);
+}
+
+int holt__pend(lua_State *L, struct holt_list *list, uint64_t deadline_ms, holt__go_on go_on, void *owner) {
+  holt_wait_check(L);
+  struct holt_env *env = holt_script_env(holt_script_of(L));
+  struct pending *pending = holt_alloc(sizeof *pending);
+  holt_wait_init(&pending->wait, L, finish, cancel);
+  holt_timer_init(&pending->timer, env, on_deadline, pending);
+  pending->deadline_ms = deadline_ms;
+  pending->go_on = go_on;
+  pending->owner = owner;
+  holt_list_init(&pending->node);
+  holt_list_push(list, &pending->node);
+  if (deadline_ms != HOLT__NO_DEADLINE) {
+    uint64_t now = holt_env_now_ms(env);
+    holt_timer_start(&pending->timer, deadline_ms > now ? deadline_ms - now : 0);
+  }
+  return holt_wait_park(L, &pending->wait);
+}
+
+void holt__pending_wake(struct holt_list *list) {
+  HOLT_LIST_EACH(list, node, following) {
+    struct pending *pending = HOLT_CONTAINER(node, struct pending, node);
+    holt_wait_wake(&pending->wait);
+  }
+}
+
+static int l_handles(lua_State *L) {
+  struct holt_script *script = holt_script_of(L);
+  lua_createtable(L, 0, 5);
+  lua_pushinteger(L, holt__handles.streams);
+  lua_setfield(L, -2, "streams");
+  lua_pushinteger(L, holt__handles.listeners);
+  lua_setfield(L, -2, "listeners");
+  lua_pushinteger(L, holt__handles.processes);
+  lua_setfield(L, -2, "processes");
+  lua_pushinteger(L, (lua_Integer)holt_env_timer_count(holt_script_env(script)));
+  lua_setfield(L, -2, "timers");
+  lua_pushinteger(L, (lua_Integer)holt_script_task_count(script));
+  lua_setfield(L, -2, "tasks");
+  return 1;
+}
+
+void holt_binding_outside(lua_State *L) {
+  lua_pushcfunction(L, l_handles);
+  lua_setfield(L, -2, "handles");
+  holt__binding_stream(L);
+  holt__binding_process(L);
+  holt__binding_control(L);
+}
