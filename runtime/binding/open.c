@@ -17,6 +17,7 @@ void holt_binding_open(lua_State *L) {
   lua_pushliteral(L, HOLT_VERSION);
   lua_setfield(L, -2, "version");
   holt_binding_tasks(L);
+  holt_binding_codecs(L);
   holt_binding_system(L);
   lua_pushvalue(L, -1);
   lua_rawsetp(L, LUA_REGISTRYINDEX, &core_key);
