@@ -61,15 +61,17 @@ void holt_bus_unsubscribe(struct holt_bus *bus, struct holt_sub *sub);
 int holt_bus_emit(struct holt_bus *bus, const char *subject, size_t subject_len, uint8_t codec,
                   struct holt_buf payload, struct holt_err *err);
 
-/* A place in the queue of those who wait to emit. The caller owns the memory. */
+/* A place in the queue of those who wait to emit. The caller owns the memory and zero-initialises it. */
 struct holt_bus_waiter {
   struct holt_list node;
-  void (*cb)(void *arg); /* runs once, when it is this waiter's turn to try holt_bus_emit again */
+  void (*cb)(void *arg); /* runs once: the waiter has left the queue and should try holt_bus_emit again */
   void *arg;
-  bool is_retry; /* set while `cb` runs: its emit passes those who wait behind it */
+  bool is_retry; /* it had its turn before: queues up in front */
+  bool is_woken; /* `cb` ran and no emit has been tried since */
 };
-/* Queue up after HOLT_EAGAIN. */
+/* Queue up after HOLT_EAGAIN; again with the same waiter when the retry finds no room either. */
 void holt_bus_wait(struct holt_bus *bus, struct holt_bus_waiter *waiter, void (*cb)(void *arg), void *arg);
+/* Leave the queue, or give one's turn away. Harmless for a waiter that does not wait. */
 void holt_bus_wait_cancel(struct holt_bus *bus, struct holt_bus_waiter *waiter);
 
 struct holt_bus_stats {
@@ -90,6 +92,8 @@ struct holt_bus_ops {
 
 struct holt_bus *holt_bus_new(struct holt_env *env, struct holt_links *links, uint64_t boot, const char *name,
                               uint64_t buffer_timeout_ms, const struct holt_bus_ops *ops, void *arg);
+/* Take no more emits: they get HOLT_ECLOSED, and so do those who wait once they try again. */
+void holt_bus_close(struct holt_bus *bus);
 /* Frees everything. Events still handed out stay valid until their holt_event_done. */
 void holt_bus_free(struct holt_bus *bus);
 

@@ -20,22 +20,23 @@ struct holt_peer;
 enum holt_overflow { HOLT_OVERFLOW_DROP_OLDEST, HOLT_OVERFLOW_WAIT, HOLT_OVERFLOW_ERROR };
 
 struct holt_links_config {
-  const char *name;           /* of this node; copied */
-  const char *channel;        /* only nodes of the same channel talk; copied */
-  uint64_t id;                /* of this node, not 0 */
-  uint64_t boot;              /* new at each start, not 0 */
-  uint64_t timeout_ms;        /* silence after which a connection is given up; also for the handshake */
-  uint64_t ack_interval_ms;   /* acknowledge at least this often */
-  uint64_t buffer_timeout_ms; /* what is older is dropped; an absent node is remembered this long */
-  uint32_t buffer_max;        /* messages added while the peer is away */
-  uint64_t buffer_bytes;      /* and their bytes */
-  uint64_t window_bytes;      /* unacknowledged bytes a present peer may have in one lane */
-  uint32_t frame_max;         /* largest frame body in bytes */
+  struct holt_transport *transport; /* borrowed; outlives the links */
+  const char *name;                 /* of this node; copied */
+  const char *channel;              /* only nodes of the same channel talk; copied */
+  uint64_t id;                      /* of this node, not 0 */
+  uint64_t boot;                    /* new at each start, not 0 */
+  uint64_t timeout_ms;              /* silence after which a connection is given up; also for the handshake */
+  uint64_t ack_interval_ms;         /* acknowledge at least this often */
+  uint64_t buffer_timeout_ms;       /* what is older is dropped; an absent node is remembered this long */
+  uint32_t buffer_max;              /* messages added while the peer is away */
+  uint64_t buffer_bytes;            /* and their bytes */
+  uint64_t window_bytes;            /* unacknowledged bytes a present peer may have in one lane */
+  uint32_t frame_max;               /* largest frame body in bytes */
   uint32_t max_peers;
   uint64_t backoff_min_ms, backoff_max_ms;
   enum holt_overflow overflow;
 };
-/* The defaults of every field but name, id and boot. */
+/* The defaults of every field but transport, name, id and boot. */
 struct holt_links_config holt_links_defaults(void);
 
 /* A message in the resend buffers: counted, immutable, shared by the links it goes to. */
@@ -105,8 +106,11 @@ struct holt_links *holt_links_new(struct holt_env *env, const struct holt_links_
 void holt_links_free(struct holt_links *links);
 /* Say goodbye to every neighbour, close every listener and peer (each tells HOLT_PEER_CLOSE). */
 void holt_links_close(struct holt_links *links);
+/* Ask every neighbour to acknowledge at once what its interval would put off. */
+void holt_links_hurry(struct holt_links *links);
 /* Cut every connection; those that we dial are closed for good, listeners stay. */
 void holt_links_disconnect(struct holt_links *links);
+uint32_t holt_links_frame_max(const struct holt_links *links);
 /* Messages not yet acknowledged over links that are up: 0 when everything has arrived. */
 uint64_t holt_links_unacknowledged(const struct holt_links *links);
 
@@ -155,12 +159,15 @@ void *holt_link_data(const struct holt_link *link);
 /* Whether one more message of `len` bytes may be added now:
  * 0 yes; HOLT_EAGAIN wait for on_room (present peer without credit, or absent with overflow "wait");
  * HOLT_EFULL absent with overflow "error". */
-int holt_link_room(const struct holt_link *link, size_t len);
+int holt_link_room(struct holt_link *link, size_t len);
 /* Queue `msg` (retained); it is resent after each reconnect until acknowledged. Never refuses: call
  * holt_link_room first where waiting is possible. With an absent peer the oldest may be dropped for it. */
 void holt_link_send(struct holt_link *link, enum holt_lane lane, struct holt_msg *msg);
-/* True while the lane holds more than its window: what was just sent is not yet within the peer's credit. */
-bool holt_link_is_choked(const struct holt_link *link, enum holt_lane lane);
+/* True while the lane of a present peer holds more than its window; on_room follows when that has gone down.
+ */
+bool holt_link_is_choked(struct holt_link *link, enum holt_lane lane);
+/* Drop `msg` for this link instead of sending it: counted, and told to the remote by a notice. */
+void holt_link_drop(struct holt_link *link, enum holt_lane lane, struct holt_msg *msg);
 /* The message with this number has been dealt with; it will be acknowledged with all before it. */
 void holt_link_consume(struct holt_link *link, enum holt_lane lane, uint64_t number);
 /* Cut the connection, as a fault would; it is dialled anew. For tests and chaos. */

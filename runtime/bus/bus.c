@@ -1,0 +1,440 @@
+/* bus.c - emitting, receiving, passing on.
+ *
+ * - emit: when every link has room, the event gets the next number of this boot and goes into every link's
+ * buffer. Whoever finds no room queues up and is called in turn.
+ * - receive: an event seen before, or of our own, is acknowledged and forgotten; any other is handed to its
+ *   subscriptions and put into the buffer of every other link.
+ * - dropped: what a link's buffer had to drop is told to its remote, behind what it still got; a node that
+ * learns of it and misses these events too passes the word on.
+ * - a link without credit for a second gets nothing passed on (it is told what it missed), so that it cannot
+ * hold up a graph with loops. */
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/assert.h"
+#include "base/mem.h"
+#include "bus/bus_impl.h"
+
+#define TICK_MS 250
+
+/* --- Links -----------------------------------------------------------------------------------------------
+ */
+
+static struct holt_bus_link *bus_link(struct holt_bus *bus, struct holt_link *link) {
+  struct holt_bus_link *bl = holt_link_data(link);
+  if (bl != NULL) return bl;
+  bl = holt_alloc(sizeof *bl);
+  bl->link = link;
+  bl->refs = 1;
+  holt_list_init(&bl->blocked);
+  holt_list_push(&bus->links, &bl->node);
+  holt_link_set_data(link, bl);
+  return bl;
+}
+
+static void unblock(struct holt_bus_link *bl) {
+  bl->choked_since_ms = 0;
+  for (struct holt_list *node = holt_list_shift(&bl->blocked); node != NULL;
+       node = holt_list_shift(&bl->blocked))
+    holt_event_done(&HOLT_CONTAINER(node, struct holt_bus_event, blocked)->event);
+}
+
+static void forget_link(struct holt_bus_link *bl) {
+  unblock(bl);
+  holt_link_set_data(bl->link, NULL);
+  bl->link = NULL;
+  holt_list_remove(&bl->node);
+  holt__bus_link_release(bl);
+}
+
+void holt_bus_link_up(struct holt_bus *bus, struct holt_link *link) {
+  bus_link(bus, link);
+}
+
+void holt_bus_link_gone(struct holt_bus *bus, struct holt_link *link) {
+  (void)bus;
+  if (holt_link_data(link) != NULL) forget_link(holt_link_data(link));
+}
+
+/* --- Dropped events --------------------------------------------------------------------------------------
+ */
+
+static void remember_drop(struct holt_bus_link *bl, const struct holt_wire_range *range) {
+  for (size_t i = bl->drop_count; i-- > 0 && i + 8 >= bl->drop_count;) {
+    struct holt_wire_range *last = &bl->drops[i];
+    if (last->boot != range->boot || last->to + 1 != range->from) continue;
+    last->to = range->to;
+    return;
+  }
+  if (bl->drop_count ==
+      HOLT_DROPS_MAX) { /* the receiver finds out by the missing numbers, five seconds later */
+    bl->drop_count--;
+    memmove(bl->drops, bl->drops + 1, bl->drop_count * sizeof *bl->drops);
+  }
+  if (bl->drop_count == bl->drop_cap) {
+    bl->drop_cap = bl->drop_cap == 0 ? 4 : bl->drop_cap * 2;
+    bl->drops = holt_realloc(bl->drops, bl->drop_cap * sizeof *bl->drops);
+  }
+  bl->drops[bl->drop_count++] = *range;
+}
+
+void holt_bus_link_dropped(struct holt_bus *bus, struct holt_link *link, struct holt_msg *msg) {
+  struct holt_bus_link *bl = bus_link(bus, link);
+  struct holt_wire_range range = {0};
+  struct holt_wire_event event;
+  if (msg->type == HOLT_WIRE_EVENT &&
+      holt_wire_event_read(holt_buf(msg->data, msg->len), &event, NULL) == 0) {
+    range.boot = event.boot;
+    range.from = range.to = event.sequence;
+    snprintf(range.origin, sizeof range.origin, "%.*s", (int)event.origin.len,
+             (const char *)event.origin.data);
+    remember_drop(bl, &range);
+  } else if (msg->type == HOLT_WIRE_DROPPED) { /* the word itself was dropped: give it again */
+    struct holt_reader in = holt_reader(holt_buf(msg->data, msg->len));
+    while (holt_wire_range_read(&in, &range, NULL) == 1) remember_drop(bl, &range);
+  }
+}
+
+void holt_bus_link_notice(struct holt_bus *bus, struct holt_link *link, struct holt_writer *out) {
+  struct holt_bus_link *bl = bus_link(bus, link);
+  for (size_t i = 0; i < bl->drop_count; i++) holt_wire_range_write(out, &bl->drops[i]);
+  bl->drop_count = 0;
+}
+
+/* --- Passing on ------------------------------------------------------------------------------------------
+ */
+
+static bool is_stalled(struct holt_bus *bus, struct holt_bus_link *bl) {
+  return bl->choked_since_ms != 0 && holt_env_now_ms(bus->env) - bl->choked_since_ms >= HOLT_STALLED_MS;
+}
+
+/* Put `msg` into the buffer of `link`; `e` (may be NULL) is not acknowledged before there is credit for it.
+ */
+static void pass_on(struct holt_bus *bus, struct holt_link *link, struct holt_msg *msg,
+                    struct holt_bus_event *e) {
+  struct holt_bus_link *bl = bus_link(bus, link);
+  bool is_choked = holt_link_is_choked(link, HOLT_LANE_BUS);
+  if (is_choked && is_stalled(bus, bl)) {
+    holt_link_drop(link, HOLT_LANE_BUS, msg);
+    return;
+  }
+  holt_link_send(link, HOLT_LANE_BUS, msg);
+  bus->stats.forwarded++;
+  if (!is_choked) return;
+  if (bl->choked_since_ms == 0) bl->choked_since_ms = holt_env_now_ms(bus->env) | 1;
+  if (e == NULL || !holt_list_is_empty(&e->blocked)) return; /* one choked link is enough to hold it */
+  e->owed++;
+  holt_list_push(&bl->blocked, &e->blocked);
+  if (!holt_timer_is_active(&bus->timer)) holt_timer_start(&bus->timer, TICK_MS);
+}
+
+static bool wants(struct holt_link *link, const struct holt_link *from, uint64_t origin_boot) {
+  return link != from && holt_link_boot(link) != origin_boot;
+}
+
+static bool has_onward(struct holt_bus *bus, const struct holt_link *from, uint64_t origin_boot) {
+  for (struct holt_link *l = holt_links_first(bus->node_links); l != NULL;
+       l = holt_links_next(bus->node_links, l))
+    if (wants(l, from, origin_boot)) return true;
+  return false;
+}
+
+static void flood(struct holt_bus *bus, const struct holt_link *from, uint64_t origin_boot,
+                  struct holt_msg *msg, struct holt_bus_event *e) {
+  for (struct holt_link *l = holt_links_first(bus->node_links); l != NULL;
+       l = holt_links_next(bus->node_links, l))
+    if (wants(l, from, origin_boot)) pass_on(bus, l, msg, e);
+}
+
+/* --- Receiving -------------------------------------------------------------------------------------------
+ */
+
+static void hand_out(struct holt_bus *bus, struct holt_bus_event *e, const struct holt_match *match) {
+  bool is_delivered = false;
+  for (size_t i = 0; i < match->count; i++) {
+    struct holt_sub *sub = match->subs[i];
+    if (sub->is_dead) continue;
+    is_delivered = true;
+    e->owed++;
+    sub->cb(sub->arg, &e->event);
+  }
+  if (is_delivered) bus->stats.delivered++;
+}
+
+struct passing {
+  struct holt_bus *bus;
+  struct holt_origin *origin;
+  struct holt_writer body;
+};
+
+static void pass_range(void *arg, uint64_t from, uint64_t to) {
+  struct passing *p = arg;
+  struct holt_wire_range range = {.boot = p->origin->boot, .from = from, .to = to};
+  snprintf(range.origin, sizeof range.origin, "%s", p->origin->name);
+  holt_wire_range_write(&p->body, &range);
+}
+
+/* With several links the events may still come another way; with one they cannot. */
+static bool has_one_way(struct holt_bus *bus) {
+  unsigned ways = 0;
+  for (struct holt_link *l = holt_links_first(bus->node_links); l != NULL;
+       l = holt_links_next(bus->node_links, l))
+    if (holt_link_name(l)[0] != '\0') ways++;
+  return ways <= 1;
+}
+
+static void report(struct holt_bus *bus, struct holt_link *link, const struct holt_wire_range *range) {
+  uint64_t now = holt_env_now_ms(bus->env);
+  if (range->boot == bus->boot) return;
+  struct passing p = {.bus = bus};
+  p.origin = holt__origins_get(&bus->origins, range->boot, holt_buf_text(range->origin), now);
+  holt__origin_report(&bus->origins, p.origin, range->from, range->to, now, has_one_way(bus), pass_range, &p);
+  struct holt_msg *msg = p.body.len == 0 ? NULL : holt_msg_new(HOLT_WIRE_DROPPED, p.body.len);
+  if (msg != NULL) {
+    memcpy(msg->data, p.body.data, p.body.len);
+    msg->born_ms = now;
+    flood(bus, link, range->boot, msg, NULL);
+    holt_msg_release(msg);
+  }
+  holt_writer_free(&p.body);
+  if (bus->origins.hole_count > 0 && !holt_timer_is_active(&bus->timer))
+    holt_timer_start(&bus->timer, TICK_MS);
+}
+
+static int on_dropped(struct holt_bus *bus, struct holt_link *link, struct holt_buf body) {
+  struct holt_reader in = holt_reader(body);
+  struct holt_wire_range range;
+  int rc, count = 0;
+  while ((rc = holt_wire_range_read(&in, &range, NULL)) == 1)
+    if (++count <= HOLT_WIRE_RANGE_MAX) report(bus, link, &range);
+  return rc;
+}
+
+/* Takes the event over, or says that it is none of ours (any more). */
+static bool on_event(struct holt_bus *bus, struct holt_link *link, const struct holt_link_message *message) {
+  struct holt_wire_event wire;
+  struct holt_err err;
+  bus->stats.received++;
+  if (holt_wire_event_read(message->body, &wire, NULL) != 0 ||
+      holt_subject_check((const char *)wire.subject.data, wire.subject.len, false, &err) != 0)
+    return false;
+  if (wire.boot == bus->boot) {
+    bus->stats.duplicates++;
+    return false;
+  }
+  uint64_t now = holt_env_now_ms(bus->env);
+  if (message->age_ms > bus->buffer_timeout_ms || wire.hops == UINT8_MAX) {
+    struct holt_wire_range range = {.boot = wire.boot, .from = wire.sequence, .to = wire.sequence};
+    snprintf(range.origin, sizeof range.origin, "%.*s", (int)wire.origin.len, (const char *)wire.origin.data);
+    bus->stats.expired++;
+    report(bus, link, &range);
+    return false;
+  }
+  struct holt_origin *origin = holt__origins_get(&bus->origins, wire.boot, wire.origin, now);
+  enum holt_seen seen = holt__origin_see(&bus->origins, origin, wire.sequence, now);
+  if (bus->origins.hole_count > 0 && !holt_timer_is_active(&bus->timer))
+    holt_timer_start(&bus->timer, TICK_MS);
+  if (seen == HOLT_SEEN_DUPLICATE) {
+    bus->stats.duplicates++;
+    return false;
+  }
+  const struct holt_match *match =
+      holt__subs_match(&bus->subs, (const char *)wire.subject.data, wire.subject.len);
+  bool is_passed_on = has_onward(bus, link, wire.boot);
+  if (match->count == 0 && !is_passed_on) return false;
+  struct holt_msg *msg = holt_msg_new(HOLT_WIRE_EVENT, message->body.len);
+  if (msg == NULL) return false; /* out of memory: as if it had been dropped; the next event shows the hole */
+  memcpy(msg->data, message->body.data, message->body.len);
+  msg->data[HOLT_WIRE_EVENT_HOPS]++;
+  msg->born_ms = now > message->age_ms ? now - message->age_ms : 0;
+  struct holt_bus_event *e = holt__event_new(bus, bus_link(bus, link), message->number, &wire, msg);
+  e->event.late = seen == HOLT_SEEN_LATE;
+  if (is_passed_on) flood(bus, link, wire.boot, msg, e);
+  hand_out(bus, e, match);
+  holt_event_done(&e->event);
+  return true;
+}
+
+void holt_bus_link_message(struct holt_bus *bus, struct holt_link *link,
+                           const struct holt_link_message *message) {
+  if (message->type == HOLT_WIRE_EVENT && on_event(bus, link, message)) return;
+  if (message->type == HOLT_WIRE_DROPPED) on_dropped(bus, link, message->body);
+  holt_link_consume(link, HOLT_LANE_BUS, message->number);
+}
+
+/* --- Emitting --------------------------------------------------------------------------------------------
+ */
+
+/* Whether an emit may go ahead of those who wait: nobody waits, or somebody was given their turn. */
+static bool may_try(struct holt_bus *bus) {
+  if (bus->woken == NULL) return holt_list_is_empty(&bus->waiters);
+  bus->woken->is_woken = false;
+  bus->woken = NULL;
+  return true;
+}
+
+int holt_bus_emit(struct holt_bus *bus, const char *subject, size_t subject_len, uint8_t codec,
+                  struct holt_buf payload, struct holt_err *err) {
+  struct holt_wire_event wire = {.boot = bus->boot,
+                                 .sequence = bus->sequence + 1,
+                                 .codec = codec,
+                                 .origin = holt_buf_text(bus->name),
+                                 .subject = holt_buf(subject, subject_len),
+                                 .payload = payload};
+  size_t size = holt_wire_event_size(&wire);
+  if (bus->is_closed) return holt_err_set(err, HOLT_ECLOSED, "the node is closed");
+  if (size > bus->frame_max)
+    return holt_err_set(
+        err, HOLT_ETOOLARGE,
+        "the event '%.*s' has %zu bytes, at most %u fit into a frame; send it in pieces, or send where "
+        "it can be fetched",
+        (int)subject_len, subject, size, bus->frame_max);
+  if (!may_try(bus)) return HOLT_EAGAIN;
+  struct holt_links *links = bus->node_links;
+  struct holt_link *first = holt_links_first(links);
+  for (struct holt_link *l = first; l != NULL; l = holt_links_next(links, l)) {
+    int rc = holt_link_room(l, size);
+    if (rc == HOLT_EFULL)
+      return holt_err_set(err, rc, "the buffer for peer '%s', which is away, is full; nothing was sent",
+                          holt_link_name(l));
+    if (rc != 0) return rc;
+  }
+  if (!holt_list_is_empty(&bus->waiters)) holt_env_post(bus->env, &bus->wake);
+  bus->sequence++;
+  bus->stats.emitted++;
+  if (first == NULL) return 0;
+  struct holt_msg *msg = holt_msg_new(HOLT_WIRE_EVENT, size);
+  if (msg == NULL) return holt_err_code(err, HOLT_ENOMEM);
+  holt_wire_event_write(msg->data, &wire);
+  msg->born_ms = holt_env_now_ms(bus->env);
+  for (struct holt_link *l = first; l != NULL; l = holt_links_next(links, l)) {
+    bus_link(bus, l);
+    holt_link_send(l, HOLT_LANE_BUS, msg);
+  }
+  holt_msg_release(msg);
+  return 0;
+}
+
+void holt_bus_wait(struct holt_bus *bus, struct holt_bus_waiter *waiter, void (*cb)(void *arg), void *arg) {
+  waiter->cb = cb;
+  waiter->arg = arg;
+  holt_list_init(&waiter->node);
+  holt_list_push(waiter->is_retry ? bus->waiters.next : &bus->waiters, &waiter->node);
+}
+
+void holt_bus_wait_cancel(struct holt_bus *bus, struct holt_bus_waiter *waiter) {
+  if (waiter->node.next != NULL) holt_list_remove(&waiter->node);
+  if (bus->woken != waiter) return;
+  bus->woken = NULL;
+  waiter->is_woken = false;
+  holt_env_post(bus->env, &bus->wake);
+}
+
+static bool is_there_room(struct holt_bus *bus) {
+  for (struct holt_link *l = holt_links_first(bus->node_links); l != NULL;
+       l = holt_links_next(bus->node_links, l))
+    if (holt_link_room(l, 1) == HOLT_EAGAIN) return false;
+  return true;
+}
+
+static void wake_next(void *arg) {
+  struct holt_bus *bus = arg;
+  if (bus->woken != NULL || holt_list_is_empty(&bus->waiters) || !is_there_room(bus)) return;
+  struct holt_bus_waiter *waiter =
+      HOLT_CONTAINER(holt_list_shift(&bus->waiters), struct holt_bus_waiter, node);
+  waiter->is_retry = waiter->is_woken = true;
+  bus->woken = waiter;
+  waiter->cb(waiter->arg);
+}
+
+void holt_bus_link_room(struct holt_bus *bus) {
+  HOLT_LIST_EACH(&bus->links, node, next) {
+    struct holt_bus_link *bl = HOLT_CONTAINER(node, struct holt_bus_link, node);
+    if (bl->link != NULL && !holt_link_is_choked(bl->link, HOLT_LANE_BUS)) unblock(bl);
+  }
+  wake_next(bus);
+}
+
+/* --- Life ------------------------------------------------------------------------------------------------
+ */
+
+static void on_gap(void *arg, const struct holt_origin *origin, uint64_t count) {
+  struct holt_bus *bus = arg;
+  bus->stats.lost += count;
+  if (bus->ops->on_gap != NULL) bus->ops->on_gap(bus->arg, origin->name, origin->boot, count);
+}
+
+static void on_tick(void *arg) {
+  struct holt_bus *bus = arg;
+  bool has_blocked = false;
+  holt__origins_close_holes(&bus->origins, holt_env_now_ms(bus->env));
+  HOLT_LIST_EACH(&bus->links, node, next) {
+    struct holt_bus_link *bl = HOLT_CONTAINER(node, struct holt_bus_link, node);
+    if (is_stalled(bus, bl)) { /* what waits for it is acknowledged; from now on it gets no more */
+      uint64_t since = bl->choked_since_ms;
+      unblock(bl);
+      bl->choked_since_ms = since;
+    }
+    has_blocked |= !holt_list_is_empty(&bl->blocked);
+  }
+  if (bus->origins.hole_count > 0 || has_blocked) holt_timer_start(&bus->timer, TICK_MS);
+}
+
+struct holt_bus *holt_bus_new(struct holt_env *env, struct holt_links *links, uint64_t boot, const char *name,
+                              uint64_t buffer_timeout_ms, const struct holt_bus_ops *ops, void *arg) {
+  struct holt_bus *bus = holt_alloc(sizeof *bus);
+  bus->env = env;
+  bus->node_links = links;
+  bus->ops = ops;
+  bus->arg = arg;
+  bus->boot = boot;
+  bus->buffer_timeout_ms = buffer_timeout_ms;
+  bus->frame_max = holt_links_frame_max(links);
+  snprintf(bus->name, sizeof bus->name, "%s", name);
+  holt__subs_init(&bus->subs);
+  holt__origins_init(&bus->origins, 2 * buffer_timeout_ms, on_gap, bus);
+  holt_list_init(&bus->links);
+  holt_list_init(&bus->events);
+  holt_list_init(&bus->waiters);
+  holt_post_init(&bus->wake, wake_next, bus);
+  holt_timer_init(&bus->timer, env, on_tick, bus);
+  return bus;
+}
+
+void holt_bus_close(struct holt_bus *bus) {
+  bus->is_closed = true;
+  while (!holt_list_is_empty(&bus->waiters)) {
+    struct holt_bus_waiter *waiter =
+        HOLT_CONTAINER(holt_list_shift(&bus->waiters), struct holt_bus_waiter, node);
+    waiter->cb(waiter->arg);
+  }
+}
+
+void holt_bus_free(struct holt_bus *bus) {
+  if (bus == NULL) return;
+  HOLT_LIST_EACH(&bus->links, node, next) forget_link(HOLT_CONTAINER(node, struct holt_bus_link, node));
+  HOLT_LIST_EACH(&bus->events, other, after) { /* whoever holds one lets go later */
+    struct holt_bus_event *e = HOLT_CONTAINER(other, struct holt_bus_event, node);
+    holt_list_remove(&e->node);
+    e->bus = NULL;
+  }
+  holt_timer_stop(&bus->timer);
+  holt_post_cancel(&bus->wake);
+  holt__subs_free(&bus->subs);
+  holt__origins_free(&bus->origins);
+  free(bus->spare);
+  free(bus);
+}
+
+struct holt_sub *holt_bus_subscribe(struct holt_bus *bus, const char *pattern, size_t len, holt_event_cb cb,
+                                    void *arg) {
+  return holt__subs_add(&bus->subs, pattern, len, cb, arg);
+}
+
+void holt_bus_unsubscribe(struct holt_bus *bus, struct holt_sub *sub) {
+  holt__subs_remove(&bus->subs, sub);
+}
+
+void holt_bus_stats(const struct holt_bus *bus, struct holt_bus_stats *out) {
+  *out = bus->stats;
+}

@@ -1,0 +1,156 @@
+/* bus_impl.h - how the files of bus/ share their work:
+ *
+ *   subject.c  subjects and patterns, and which subscriptions an event has
+ *   origins.c  what has been seen of each origin: duplicates, holes, gaps
+ *   event.c    one event between its link, its handlers and the links onward
+ *   bus.c      emitting, receiving, passing on
+ */
+#ifndef HOLT_BUS_BUS_IMPL_H
+#define HOLT_BUS_BUS_IMPL_H
+
+#include "base/map.h"
+#include "bus/bus.h"
+
+#define HOLT_HOLES_MAX   1024  /* ranges kept per origin, then the oldest closes early */
+#define HOLT_ORIGINS_MAX 65536 /* then the one silent for longest is forgotten */
+#define HOLT_HOLE_MS     5000  /* how long a hole may still be filled */
+#define HOLT_STALLED_MS  1000  /* without credit for so long: nothing is passed on to it */
+#define HOLT_DROPS_MAX   1024  /* dropped ranges remembered per link until they can be told */
+
+/* --- subject.c -------------------------------------------------------------------------------------------
+ */
+
+struct holt_sub {
+  struct holt_list node; /* in subs->all, in the order they were made */
+  char *pattern;
+  size_t len;
+  bool is_exact, is_dead;
+  holt_event_cb cb;
+  void *arg;
+};
+
+/* The subscriptions of one subject, found once and kept until any subscription changes. */
+struct holt_match {
+  struct holt_match *next;
+  char *subject;
+  size_t len;
+  size_t count;
+  struct holt_sub *subs[];
+};
+
+struct holt_subs {
+  struct holt_list all;
+  struct holt_list dead;
+  struct holt_map cache; /* hash of subject -> chain of holt_match */
+  size_t cached;
+  bool is_stale;
+};
+
+void holt__subs_init(struct holt_subs *subs);
+void holt__subs_free(struct holt_subs *subs);
+struct holt_sub *holt__subs_add(struct holt_subs *subs, const char *pattern, size_t len, holt_event_cb cb,
+                                void *arg);
+void holt__subs_remove(struct holt_subs *subs, struct holt_sub *sub);
+/* Valid until the next call; skip those that are dead. */
+const struct holt_match *holt__subs_match(struct holt_subs *subs, const char *subject, size_t len);
+
+/* --- origins.c -------------------------------------------------------------------------------------------
+ */
+
+struct holt_hole {
+  uint64_t from, to;
+  uint64_t since_ms;
+  bool is_silent;   /* lies before the first event seen: closes without gap */
+  bool is_reported; /* a neighbour said that it was dropped */
+};
+
+struct holt_origin {
+  struct holt_list node; /* by last use, in origins->used */
+  uint64_t boot;
+  char name[HOLT_NAME_MAX + 1];
+  uint64_t highest;
+  uint64_t last_ms;
+  struct holt_hole *holes; /* ascending */
+  size_t hole_count, hole_cap;
+};
+
+enum holt_seen { HOLT_SEEN_NEW, HOLT_SEEN_LATE, HOLT_SEEN_DUPLICATE };
+
+struct holt_origins {
+  struct holt_map by_boot;
+  struct holt_list used;
+  struct holt_origin *latest; /* the one asked for last */
+  uint64_t forget_ms;
+  size_t hole_count; /* in all origins */
+  void (*on_gap)(void *arg, const struct holt_origin *origin, uint64_t count);
+  void *arg;
+};
+
+void holt__origins_init(struct holt_origins *origins, uint64_t forget_ms,
+                        void (*on_gap)(void *, const struct holt_origin *, uint64_t), void *arg);
+void holt__origins_free(struct holt_origins *origins);
+struct holt_origin *holt__origins_get(struct holt_origins *origins, uint64_t boot, struct holt_buf name,
+                                      uint64_t now_ms);
+/* Enter one event. */
+enum holt_seen holt__origin_see(struct holt_origins *origins, struct holt_origin *origin, uint64_t number,
+                                uint64_t now_ms);
+/* Numbers from..to were dropped on their way. Those that are missing here and not yet known to be dropped are
+ * handed to `each` (in ranges). With `closes` they are given up at once. */
+void holt__origin_report(struct holt_origins *origins, struct holt_origin *origin, uint64_t from, uint64_t to,
+                         uint64_t now_ms, bool closes, void (*each)(void *arg, uint64_t from, uint64_t to),
+                         void *arg);
+/* Give up the holes that are old enough. */
+void holt__origins_close_holes(struct holt_origins *origins, uint64_t now_ms);
+
+/* --- event.c ---------------------------------------------------------------------------------------------
+ */
+
+/* What the bus keeps of a link; outlives it while events still point here. */
+struct holt_bus_link {
+  struct holt_list node;  /* in bus->links */
+  struct holt_link *link; /* NULL: gone */
+  uint32_t refs;
+  struct holt_list blocked; /* events that wait for its credit to be acknowledged */
+  uint64_t choked_since_ms; /* 0: not choked */
+  struct holt_wire_range *drops;
+  size_t drop_count, drop_cap;
+};
+
+struct holt_bus_event {
+  struct holt_event event;  /* first */
+  struct holt_bus *bus;     /* NULL once the bus is gone */
+  struct holt_list node;    /* in bus->events */
+  struct holt_list blocked; /* in bus_link->blocked, one link at a time */
+  uint32_t refs, owed;
+  struct holt_bus_link *from;
+  uint64_t number; /* at its link */
+  struct holt_msg *msg;
+  char origin[HOLT_NAME_MAX + 1];
+  char subject[HOLT_SUBJECT_MAX + 1];
+};
+
+struct holt_bus {
+  struct holt_env *env;
+  struct holt_links *node_links;
+  const struct holt_bus_ops *ops;
+  void *arg;
+  uint64_t boot, sequence;
+  char name[HOLT_NAME_MAX + 1];
+  uint64_t buffer_timeout_ms;
+  uint32_t frame_max;
+  struct holt_subs subs;
+  struct holt_origins origins;
+  struct holt_list links, events, waiters;
+  struct holt_bus_waiter *woken; /* whose turn it is, until the next emit */
+  struct holt_post wake;         /* gives the next waiter its turn */
+  struct holt_bus_event *spare;  /* one kept for the next event */
+  struct holt_timer timer;       /* holes, stalled links */
+  bool is_closed;
+  struct holt_bus_stats stats;
+};
+
+struct holt_bus_event *holt__event_new(struct holt_bus *bus, struct holt_bus_link *from, uint64_t number,
+                                       const struct holt_wire_event *wire, struct holt_msg *msg);
+void holt__bus_link_release(struct holt_bus_link *bl);
+
+#endif /* HOLT_BUS_BUS_IMPL_H */

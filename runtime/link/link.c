@@ -1,0 +1,407 @@
+/* link.c - one remote node: what it has not acknowledged, whether it is there, and what grows old meanwhile.
+ *
+ * - send: the message goes into `pending`; at the next flush it gets its number, moves to `unacked` and is
+ * written, as long as the unacknowledged bytes of its lane fit into the window.
+ * - acknowledgement: everything up to its number is let go.
+ * - link lost: `unacked` is kept and sent again; `pending` is bounded by buffer_max and buffer_bytes, the
+ * oldest goes first and a notice takes its place.
+ * - too old: while absent the age timer drops it, otherwise the sending does; a notice takes its place. A
+ * message that already has a number leaves an empty one behind, so that the numbers stay whole.
+ * - nobody dials it and it stays away for buffer_timeout: the link is forgotten. */
+#include <stdlib.h>
+
+#include "base/assert.h"
+#include "base/mem.h"
+#include "link/link_impl.h"
+
+static const enum holt_lane numbered[] = {HOLT_LANE_CALL, HOLT_LANE_BUS, HOLT_LANE_JOURNAL};
+#define NUMBERED_COUNT (sizeof numbered / sizeof numbered[0])
+
+/* Messages acknowledged at once after so many, or after so many bytes of the window. */
+#define ACK_EVERY 256
+
+void holt__link_tell(struct holt_link *link, const struct holt_peer_notice *notice) {
+  HOLT_LIST_EACH(&link->peers, node, next)
+  holt__links_tell(HOLT_CONTAINER(node, struct holt_peer, link_node), notice);
+}
+
+/* --- Dropping --------------------------------------------------------------------------------------------
+ */
+
+/* `msg` (reference taken) leaves the buffer unsent. */
+static void drop(struct holt_link *link, enum holt_lane lane, struct holt_msg *msg, int why) {
+  struct holt_links *links = link->links;
+  link->out[lane].has_notice = true;
+  link->dropped++;
+  if (links->ops->on_dropped != NULL) links->ops->on_dropped(links->arg, link, msg);
+  struct holt_peer_notice notice = {.event = HOLT_PEER_DROPPED, .number = 1};
+  if (why == HOLT_EFULL)
+    holt_err_set(&notice.err, why, "the buffer for this peer is full (buffer_max, buffer_bytes)");
+  else if (why == HOLT_ETIMEOUT)
+    holt_err_set(&notice.err, why, "older than buffer_timeout");
+  else
+    holt_err_set(&notice.err, why, "larger than the peer accepts");
+  holt__link_tell(link, &notice);
+  holt_msg_release(msg);
+}
+
+static uint64_t age_of(struct holt_link *link, const struct holt_msg *msg) {
+  uint64_t now = holt_env_now_ms(link->links->env);
+  return now > msg->born_ms ? now - msg->born_ms : 0;
+}
+
+static bool is_expired(struct holt_link *link, const struct holt_msg *msg) {
+  return age_of(link, msg) > link->links->config.buffer_timeout_ms;
+}
+
+static void drop_old(struct holt_link *link, enum holt_lane lane) {
+  struct holt_lane_out *out = &link->out[lane];
+  for (size_t i = 0; i < out->unacked.count; i++) {
+    struct holt_msg *msg = holt__ring_at(&out->unacked, i);
+    if (!is_expired(link, msg)) break;
+    if (msg->len == 0) continue; /* already an empty one */
+    struct holt_msg *empty = holt_msg_new(HOLT_WIRE_DROPPED, 0);
+    if (empty == NULL) break;
+    empty->born_ms = msg->born_ms;
+    drop(link, lane, holt__ring_swap(&out->unacked, i, empty), HOLT_ETIMEOUT);
+  }
+  while (out->pending.count > 0 && is_expired(link, holt__ring_at(&out->pending, 0)))
+    drop(link, lane, holt__ring_shift(&out->pending), HOLT_ETIMEOUT);
+}
+
+static void on_age(void *arg) {
+  struct holt_link *link = arg;
+  struct holt_links *links = link->links;
+  for (size_t i = 0; i < NUMBERED_COUNT; i++) drop_old(link, numbered[i]);
+  holt__link_room_changed(link);
+  uint64_t absent_ms = holt_env_now_ms(links->env) - link->absent_since_ms;
+  bool is_dialled = false;
+  HOLT_LIST_EACH(&link->peers, node, next)
+  if (*HOLT_CONTAINER(node, struct holt_peer, link_node)->address != '\0') is_dialled = true;
+  if (!is_dialled && absent_ms >= links->config.buffer_timeout_ms) {
+    holt__link_free(link);
+    return;
+  }
+  uint64_t wait_ms = links->config.buffer_timeout_ms / 8;
+  holt_timer_start(&link->age_timer, wait_ms < 50 ? 50 : wait_ms > 10000 ? 10000 : wait_ms);
+}
+
+/* --- Life ------------------------------------------------------------------------------------------------
+ */
+
+void holt__link_ack_now(struct holt_link *link) {
+  for (size_t i = 0; i < NUMBERED_COUNT; i++)
+    if (link->in[numbered[i]].done > link->in[numbered[i]].acked) link->in[numbered[i]].is_ack_due = true;
+  if (link->conn != NULL) holt__conn_dirty(link->conn);
+}
+
+static void on_ack_timer(void *arg) {
+  holt__link_ack_now(arg);
+}
+
+struct holt_link *holt__link_new(struct holt_links *links) {
+  struct holt_link *link = holt_alloc(sizeof *link);
+  link->links = links;
+  holt_list_init(&link->peers);
+  holt_timer_init(&link->ack_timer, links->env, on_ack_timer, link);
+  holt_timer_init(&link->age_timer, links->env, on_age, link);
+  link->absent_since_ms = holt_env_now_ms(links->env);
+  holt_list_push(&links->links, &link->node);
+  links->link_count++;
+  holt_timer_start(&link->age_timer, 50);
+  return link;
+}
+
+void holt__link_free(struct holt_link *link) {
+  struct holt_links *links = link->links;
+  if (link->conn != NULL) {
+    struct holt_conn *conn = link->conn;
+    link->conn = NULL;
+    conn->link = NULL;
+    holt__conn_close(conn, NULL, true);
+  }
+  if (links->ops->on_link_gone != NULL) links->ops->on_link_gone(links->arg, link);
+  HOLT_LIST_EACH(&link->peers, node, next) {
+    struct holt_peer *peer = HOLT_CONTAINER(node, struct holt_peer, link_node);
+    holt_list_remove(&peer->link_node);
+    peer->link = NULL;
+    holt__peer_end(peer);
+  }
+  holt_timer_stop(&link->ack_timer);
+  holt_timer_stop(&link->age_timer);
+  for (int lane = 0; lane < HOLT_LANE_COUNT; lane++) {
+    holt__lane_out_free(&link->out[lane]);
+    holt__lane_in_free(&link->in[lane]);
+  }
+  holt_list_remove(&link->node);
+  links->link_count--;
+  if (link->has_waiter && !links->is_closed) holt_env_post(links->env, &links->room);
+  free(link);
+}
+
+void holt__link_merge(struct holt_link *to, struct holt_link *from) {
+  HOLT_LIST_EACH(&from->peers, node, next) {
+    struct holt_peer *peer = HOLT_CONTAINER(node, struct holt_peer, link_node);
+    holt_list_remove(&peer->link_node);
+    peer->link = to;
+    holt_list_push(&to->peers, &peer->link_node);
+  }
+  for (size_t i = 0; i < NUMBERED_COUNT; i++) {
+    struct holt_ring *ring = &from->out[numbered[i]].pending;
+    for (struct holt_msg *msg = holt__ring_shift(ring); msg != NULL; msg = holt__ring_shift(ring)) {
+      holt_link_send(to, numbered[i], msg);
+      holt_msg_release(msg);
+    }
+  }
+  to->has_waiter |= from->has_waiter;
+  holt__link_free(from);
+}
+
+void holt__link_up(struct holt_link *link) {
+  struct holt_links *links = link->links;
+  struct holt_conn *conn = link->conn;
+  holt_timer_stop(&link->age_timer);
+  link->last_connection = conn->number;
+  link->connects++;
+  bool is_fresh = link->is_fresh || conn->resume.is_fresh;
+  for (size_t i = 0; i < NUMBERED_COUNT; i++) {
+    enum holt_lane lane = numbered[i];
+    struct holt_lane_in *in = &link->in[lane];
+    if (conn->resume.is_fresh && !link->is_fresh) holt__lane_in_restart(in); /* else accept() did */
+    in->acked = 0;
+    in->is_ack_due = in->done > 0;
+    if (is_fresh) {
+      holt__lane_out_restart(&link->out[lane]);
+    } else if (holt__lane_out_resume(&link->out[lane], conn->resume.received[lane]) != 0) {
+      struct holt_err err;
+      holt_err_set(&err, HOLT_EPROTOCOL, "%s says it has received message %llu of lane %u, which cannot be",
+                   link->name, (unsigned long long)conn->resume.received[lane], lane);
+      link->boot = 0; /* the next handshake starts anew */
+      holt__conn_close(conn, &err, false);
+      return;
+    }
+  }
+  link->is_fresh = false;
+  if (holt_list_is_empty(&link->peers)) holt__peer_new(links, link, "");
+  holt__link_tell(link, &(struct holt_peer_notice){.event = HOLT_PEER_PEERID});
+  HOLT_LIST_EACH(&link->peers, node, next) holt__peer_rest(HOLT_CONTAINER(node, struct holt_peer, link_node));
+  holt__link_tell(link, &(struct holt_peer_notice){.event = HOLT_PEER_INITIALIZED});
+  if (links->ops->on_link_up != NULL) links->ops->on_link_up(links->arg, link);
+  holt__link_room_changed(link);
+  holt__conn_dirty(conn);
+}
+
+void holt__link_down(struct holt_link *link, const struct holt_err *err) {
+  struct holt_links *links = link->links;
+  bool was_up = link->conn->state == HOLT_CONN_UP;
+  link->conn = NULL;
+  link->absent_since_ms = holt_env_now_ms(links->env);
+  holt_timer_stop(&link->ack_timer);
+  holt_timer_start(&link->age_timer, 50);
+  struct holt_peer_notice notice = {.event = HOLT_PEER_DISCONNECT};
+  if (err != NULL) notice.err = *err;
+  if (was_up) holt__link_tell(link, &notice);
+  HOLT_LIST_EACH(&link->peers, node, next) {
+    struct holt_peer *peer = HOLT_CONTAINER(node, struct holt_peer, link_node);
+    if (peer->state == HOLT_PEER_RESTING && *peer->address != '\0') holt__peer_retry(peer, err);
+  }
+  if (was_up) holt__link_room_changed(link);
+}
+
+/* --- Sending ---------------------------------------------------------------------------------------------
+ */
+
+bool holt_link_is_up(const struct holt_link *link) {
+  return link->conn != NULL && link->conn->state == HOLT_CONN_UP;
+}
+
+static bool is_absent_buffer_full(const struct holt_link *link, size_t len) {
+  const struct holt_links_config *config = &link->links->config;
+  const struct holt_ring *pending = &link->out[HOLT_LANE_BUS].pending;
+  return pending->count >= config->buffer_max ||
+         (pending->count > 0 && pending->bytes + len > config->buffer_bytes);
+}
+
+static int room(const struct holt_link *link, size_t len) {
+  const struct holt_lane_out *out = &link->out[HOLT_LANE_BUS];
+  if (holt_link_is_up(link)) {
+    uint64_t used = holt__lane_out_bytes(out);
+    return used > 0 && used + len > link->links->config.window_bytes ? HOLT_EAGAIN : 0;
+  }
+  if (!is_absent_buffer_full(link, len)) return 0;
+  switch (link->links->config.overflow) {
+  case HOLT_OVERFLOW_WAIT:
+    return HOLT_EAGAIN;
+  case HOLT_OVERFLOW_ERROR:
+    return HOLT_EFULL;
+  default:
+    return 0;
+  }
+}
+
+int holt_link_room(struct holt_link *link, size_t len) {
+  int rc = room(link, len);
+  if (rc == HOLT_EAGAIN) link->has_waiter = true;
+  return rc;
+}
+
+/* Tell those who wait, once a present link is half empty or an absent one has any room: waking for each
+ * single message would cost more than it brings. */
+void holt__link_room_changed(struct holt_link *link) {
+  if (!link->has_waiter) return;
+  uint64_t half = link->links->config.window_bytes / 2;
+  if (holt_link_is_up(link) ? holt__lane_out_bytes(&link->out[HOLT_LANE_BUS]) > half
+                            : room(link, 1) == HOLT_EAGAIN)
+    return;
+  link->has_waiter = false;
+  holt_env_post(link->links->env, &link->links->room);
+}
+
+void holt_link_send(struct holt_link *link, enum holt_lane lane, struct holt_msg *msg) {
+  HOLT_ASSERT(holt_lane_is_numbered(lane));
+  struct holt_lane_out *out = &link->out[lane];
+  if (holt_link_is_up(link)) {
+    holt__ring_push(&out->pending, holt_msg_retain(msg));
+    holt__conn_dirty(link->conn);
+    return;
+  }
+  while (out->pending.count > 0 && is_absent_buffer_full(link, msg->len))
+    drop(link, lane, holt__ring_shift(&out->pending), HOLT_EFULL);
+  if (link->links->config.buffer_max == 0)
+    drop(link, lane, holt_msg_retain(msg), HOLT_EFULL);
+  else
+    holt__ring_push(&out->pending, holt_msg_retain(msg));
+}
+
+bool holt_link_is_choked(struct holt_link *link, enum holt_lane lane) {
+  if (!holt_link_is_up(link) || holt__lane_out_bytes(&link->out[lane]) <= link->links->config.window_bytes)
+    return false;
+  link->has_waiter = true;
+  return true;
+}
+
+void holt_link_drop(struct holt_link *link, enum holt_lane lane, struct holt_msg *msg) {
+  drop(link, lane, holt_msg_retain(msg), HOLT_EFULL);
+}
+
+/* The notice that stands for dropped messages, written by their owner now that it is due. */
+static struct holt_msg *make_notice(struct holt_link *link) {
+  struct holt_links *links = link->links;
+  struct holt_writer body = {0};
+  if (links->ops->on_notice != NULL) links->ops->on_notice(links->arg, link, &body);
+  struct holt_msg *msg = body.len == 0 ? NULL : holt_msg_new(HOLT_WIRE_DROPPED, body.len);
+  if (msg != NULL) {
+    memcpy(msg->data, body.data, body.len);
+    msg->born_ms = holt_env_now_ms(links->env);
+  }
+  holt_writer_free(&body);
+  return msg;
+}
+
+struct holt_msg *holt__link_next_msg(struct holt_link *link, enum holt_lane lane) {
+  struct holt_lane_out *out = &link->out[lane];
+  if (out->written < out->unacked.count) return holt__ring_at(&out->unacked, out->written++);
+  struct holt_msg *msg = NULL;
+  while (msg == NULL) {
+    if (out->has_notice) {
+      out->has_notice = false;
+      msg = make_notice(link);
+      if (msg != NULL) break;
+    }
+    if (out->pending.count == 0) return NULL;
+    uint64_t window = link->links->config.window_bytes;
+    struct holt_msg *first = holt__ring_at(&out->pending, 0);
+    if (out->unacked.count > 0 && out->unacked.bytes + first->len > window) return NULL; /* no credit */
+    msg = holt__ring_shift(&out->pending);
+    uint32_t frame_max = link->conn->hello.frame_max;
+    if (is_expired(link, msg) || msg->len > frame_max) {
+      drop(link, lane, msg, msg->len > frame_max ? HOLT_ETOOLARGE : HOLT_ETIMEOUT);
+      msg = NULL;
+    }
+  }
+  holt__ring_push(&out->unacked, msg);
+  out->written++;
+  return msg;
+}
+
+/* --- Acknowledging ---------------------------------------------------------------------------------------
+ */
+
+void holt__link_on_ack(struct holt_link *link, const struct holt_ack *ack) {
+  int64_t count = holt__lane_out_ack(&link->out[ack->lane], ack->number);
+  if (count < 0) {
+    struct holt_err err;
+    holt_err_set(&err, HOLT_EPROTOCOL, "%s acknowledged message %llu of lane %u, which cannot be", link->name,
+                 (unsigned long long)ack->number, ack->lane);
+    link->boot = 0;
+    holt__conn_close(link->conn, &err, false);
+    return;
+  }
+  if (count == 0) return;
+  holt__link_tell(link, &(struct holt_peer_notice){.event = HOLT_PEER_ACKNOWLEDGE, .number = ack->number});
+  holt__link_room_changed(link);
+  if (link->conn != NULL && link->out[ack->lane].pending.count > 0) holt__conn_dirty(link->conn);
+}
+
+/* Above the number of a message lies the epoch of its session. */
+#define NUMBER_BITS 48
+
+uint64_t holt__link_receive(struct holt_link *link, enum holt_lane lane, size_t len) {
+  struct holt_lane_in *in = &link->in[lane];
+  return holt__lane_in_receive(in, len) | (uint64_t)in->epoch << NUMBER_BITS;
+}
+
+void holt_link_consume(struct holt_link *link, enum holt_lane lane, uint64_t number) {
+  struct holt_lane_in *in = &link->in[lane];
+  if (number >> NUMBER_BITS != in->epoch) return; /* of a session that is over */
+  holt__lane_in_consume(in, number & (((uint64_t)1 << NUMBER_BITS) - 1));
+  if (!holt_link_is_up(link)) return;
+  if (in->done - in->acked >= ACK_EVERY || in->bytes >= link->links->config.window_bytes / 4) {
+    in->is_ack_due = in->done > in->acked;
+    if (in->is_ack_due) holt__conn_dirty(link->conn);
+  }
+  if (!holt_timer_is_active(&link->ack_timer))
+    holt_timer_start(&link->ack_timer, link->links->config.ack_interval_ms);
+}
+
+/* --- For the owner ----------------------------------------------------------------------------------------
+ */
+
+const char *holt_link_name(const struct holt_link *link) {
+  return link->name;
+}
+uint64_t holt_link_boot(const struct holt_link *link) {
+  return link->boot;
+}
+void holt_link_set_data(struct holt_link *link, void *data) {
+  link->data = data;
+}
+void *holt_link_data(const struct holt_link *link) {
+  return link->data;
+}
+
+void holt_link_reset(struct holt_link *link) {
+  struct holt_err err;
+  if (link->conn == NULL) return;
+  holt_err_set(&err, HOLT_ERESET, "the connection was cut on purpose");
+  holt__conn_close(link->conn, &err, false);
+}
+
+void holt_link_status(const struct holt_link *link, struct holt_link_status *out) {
+  *out = (struct holt_link_status){.name = link->name,
+                                   .id = link->id,
+                                   .boot = link->boot,
+                                   .is_up = holt_link_is_up(link),
+                                   .acknowledged = link->out[HOLT_LANE_BUS].base,
+                                   .received = link->in[HOLT_LANE_BUS].received,
+                                   .dropped = link->dropped,
+                                   .connects = link->connects};
+  for (size_t i = 0; i < NUMBERED_COUNT; i++) {
+    out->buffered += holt__lane_out_count(&link->out[numbered[i]]);
+    out->buffered_bytes += holt__lane_out_bytes(&link->out[numbered[i]]);
+  }
+  HOLT_LIST_EACH(&link->peers, node, next) {
+    uint32_t attempts = HOLT_CONTAINER(node, struct holt_peer, link_node)->attempts;
+    if (attempts > out->attempts) out->attempts = attempts;
+  }
+}

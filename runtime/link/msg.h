@@ -1,0 +1,68 @@
+/* msg.h - rings of messages, and the two halves of a numbered lane. Pure: no connection, no clock. */
+#ifndef HOLT_LINK_MSG_H
+#define HOLT_LINK_MSG_H
+
+#include "link/link.h"
+
+/* A queue of messages, each holding one reference. Zero-initialised is empty. */
+struct holt_ring {
+  struct holt_msg **slots;
+  size_t cap; /* power of two or 0 */
+  size_t head, count;
+  uint64_t bytes;
+};
+
+void holt__ring_free(struct holt_ring *ring);
+void holt__ring_push(struct holt_ring *ring, struct holt_msg *msg); /* takes the reference */
+struct holt_msg *holt__ring_at(const struct holt_ring *ring, size_t index);
+struct holt_msg *holt__ring_shift(struct holt_ring *ring); /* gives the reference; NULL when empty */
+/* Put `msg` (reference taken) in the place of the one at `index`, whose reference is given back. */
+struct holt_msg *holt__ring_swap(struct holt_ring *ring, size_t index, struct holt_msg *msg);
+
+/* What goes out in one lane. Numbers are given at the first sending; `unacked` holds base+1, base+2, …
+ *
+ *      acknowledged | sent, unacknowledged | on its way to be sent
+ *                 base        unacked           [notice] pending
+ */
+struct holt_lane_out {
+  struct holt_ring unacked;
+  size_t written;  /* how many of unacked have been sent on the present connection */
+  uint64_t base;   /* number of the last acknowledged message */
+  bool has_notice; /* messages were dropped before `pending`: say so first */
+  struct holt_ring pending;
+};
+
+void holt__lane_out_free(struct holt_lane_out *lane);
+/* An acknowledgement came. HOLT_EPROTOCOL for a number that cannot be. Returns how many were released, else.
+ */
+int64_t holt__lane_out_ack(struct holt_lane_out *lane, uint64_t number);
+/* The remote has received up to `received`: go on from there. HOLT_EPROTOCOL when that cannot be. */
+int holt__lane_out_resume(struct holt_lane_out *lane, uint64_t received);
+/* The remote remembers nothing: number everything anew from 1 and send it all. */
+void holt__lane_out_restart(struct holt_lane_out *lane);
+static inline uint64_t holt__lane_out_bytes(const struct holt_lane_out *lane) {
+  return lane->unacked.bytes + lane->pending.bytes;
+}
+static inline uint64_t holt__lane_out_count(const struct holt_lane_out *lane) {
+  return lane->unacked.count + lane->pending.count;
+}
+
+/* What comes in in one lane: which numbers have been dealt with, in whatever order. */
+struct holt_lane_in {
+  uint64_t received; /* number of the last message that came */
+  uint64_t done;     /* all up to this one have been dealt with */
+  uint64_t acked;    /* last acknowledgement sent on the present connection */
+  uint64_t bytes;    /* received since `done` last caught up */
+  bool is_ack_due;
+  uint64_t *bits;  /* dealt with out of order: bit (number % bits_cap) */
+  size_t bits_cap; /* in bits, power of two */
+  uint16_t epoch;  /* counts restarts, so that an old number is not taken for a new one */
+};
+
+void holt__lane_in_free(struct holt_lane_in *lane);
+void holt__lane_in_restart(struct holt_lane_in *lane);
+/* One more message came; returns its number. */
+uint64_t holt__lane_in_receive(struct holt_lane_in *lane, size_t len);
+void holt__lane_in_consume(struct holt_lane_in *lane, uint64_t number);
+
+#endif /* HOLT_LINK_MSG_H */

@@ -1,0 +1,265 @@
+/* node.c - one node from start to a clean end.
+ *
+ * - new: check the settings, draw ids, make transport, links and bus.
+ * - close: the bus takes nothing more; wait until present peers have acknowledged everything or the drain
+ * time is over; say goodbye; on_closed on a later turn.
+ * - a second close does not wait. free closes at once and calls nobody. */
+#include "node/node.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/assert.h"
+#include "base/mem.h"
+
+#define DRAIN_LOOK_MS 20
+
+struct holt_node {
+  struct holt_env *env;
+  struct holt_transport *transport;
+  struct holt_links *links;
+  struct holt_bus *bus;
+  const struct holt_node_ops *ops;
+  void *arg;
+  char name[HOLT_NAME_MAX + 1];
+  uint64_t id, boot;
+  bool insecure;
+  uint64_t drain_timeout_ms, drain_until_ms;
+  bool is_closing, is_closed;
+  struct holt_timer drain;
+  struct holt_post closed;
+};
+
+struct holt_node_config holt_node_defaults(void) {
+  return (struct holt_node_config){
+      .link = holt_links_defaults(), .transport = "tcp", .drain_timeout_ms = 5000};
+}
+
+/* --- Between links and bus ---------------------------------------------------------------------------------
+ */
+
+static void on_peer(void *arg, struct holt_peer *peer, const struct holt_peer_notice *notice) {
+  struct holt_node *node = arg;
+  if (node->ops->on_peer != NULL) node->ops->on_peer(node->arg, peer, notice);
+}
+
+static void on_link_up(void *arg, struct holt_link *link) {
+  holt_bus_link_up(((struct holt_node *)arg)->bus, link);
+}
+
+static void on_link_gone(void *arg, struct holt_link *link) {
+  holt_bus_link_gone(((struct holt_node *)arg)->bus, link);
+}
+
+static void on_message(void *arg, struct holt_link *link, const struct holt_link_message *message) {
+  struct holt_node *node = arg;
+  if (message->lane == HOLT_LANE_BUS)
+    holt_bus_link_message(node->bus, link, message);
+  else
+    holt_link_consume(link, message->lane, message->number);
+}
+
+static void on_dropped(void *arg, struct holt_link *link, struct holt_msg *msg) {
+  holt_bus_link_dropped(((struct holt_node *)arg)->bus, link, msg);
+}
+
+static void on_notice(void *arg, struct holt_link *link, struct holt_writer *out) {
+  holt_bus_link_notice(((struct holt_node *)arg)->bus, link, out);
+}
+
+static void on_room(void *arg) {
+  holt_bus_link_room(((struct holt_node *)arg)->bus);
+}
+
+static void on_refused(void *arg, const char *where, const struct holt_err *err) {
+  struct holt_node *node = arg;
+  if (node->ops->on_refused != NULL) node->ops->on_refused(node->arg, where, err);
+}
+
+static void on_gap(void *arg, const char *origin, uint64_t boot, uint64_t count) {
+  struct holt_node *node = arg;
+  if (node->ops->on_gap != NULL) node->ops->on_gap(node->arg, origin, boot, count);
+}
+
+static const struct holt_links_ops links_ops = {.on_peer = on_peer,
+                                                .on_link_up = on_link_up,
+                                                .on_link_gone = on_link_gone,
+                                                .on_message = on_message,
+                                                .on_dropped = on_dropped,
+                                                .on_notice = on_notice,
+                                                .on_room = on_room,
+                                                .on_refused = on_refused};
+static const struct holt_bus_ops bus_ops = {.on_gap = on_gap};
+
+/* --- Settings ----------------------------------------------------------------------------------------------
+ */
+
+static int check_text(const char *what, const char *text, struct holt_err *err) {
+  size_t len = strlen(text);
+  if (len == 0 || len > HOLT_NAME_MAX)
+    return holt_err_set(err, HOLT_EINVAL, "the %s '%.80s' has %zu bytes; 1 to %d are allowed", what, text,
+                        len, HOLT_NAME_MAX);
+  for (size_t i = 0; i < len; i++)
+    if ((unsigned char)text[i] <= ' ' || text[i] == 0x7f)
+      return holt_err_set(err, HOLT_EINVAL, "the %s '%s' has a space or a control character", what, text);
+  return 0;
+}
+
+static int check_config(const struct holt_node_config *config, struct holt_err *err) {
+  const struct holt_links_config *link = &config->link;
+  if (link->timeout_ms < 10 || link->timeout_ms > UINT32_MAX)
+    return holt_err_set(err, HOLT_EINVAL, "timeout must lie between 0.01 and 4000000 seconds");
+  if (link->frame_max < 1024)
+    return holt_err_set(err, HOLT_EINVAL, "the largest frame must have 1024 bytes at least");
+  if (link->backoff_min_ms == 0 || link->backoff_max_ms < link->backoff_min_ms)
+    return holt_err_set(err, HOLT_EINVAL, "backoff_min must be above 0 and backoff_max at least as large");
+  if (link->buffer_timeout_ms == 0)
+    return holt_err_set(err, HOLT_EINVAL,
+                        "buffer_timeout must be above 0; to keep nothing set buffer_max = 0");
+  return check_text("channel", link->channel, err);
+}
+
+static int choose_transport(struct holt_node *node, const char *name, struct holt_err *err) {
+  node->transport = holt_transport_by_name(node->env, name);
+  if (node->transport != NULL) return 0;
+  struct holt_writer list = {0};
+  for (const char *const *known = holt_transport_names(); *known != NULL; known++) {
+    if (list.len > 0) holt_write_bytes(&list, ", ", 2);
+    holt_write_bytes(&list, *known, strlen(*known));
+  }
+  int rc = holt_err_set(err, HOLT_EINVAL, "there is no transport '%s'; known are: %.*s", name, (int)list.len,
+                        (const char *)list.data);
+  holt_writer_free(&list);
+  return rc;
+}
+
+/* --- Life --------------------------------------------------------------------------------------------------
+ */
+
+static void tell_closed(void *arg) {
+  struct holt_node *node = arg;
+  if (node->ops->on_closed != NULL) node->ops->on_closed(node->arg);
+}
+
+static void close_now(struct holt_node *node) {
+  if (node->is_closed) return;
+  node->is_closed = true;
+  holt_timer_stop(&node->drain);
+  holt_links_close(node->links);
+  holt_env_post(node->env, &node->closed);
+}
+
+static void look_drained(void *arg) {
+  struct holt_node *node = arg;
+  if (holt_links_unacknowledged(node->links) == 0 || holt_env_now_ms(node->env) >= node->drain_until_ms)
+    close_now(node);
+  else {
+    holt_links_hurry(node->links); /* their handlers may have needed until now */
+    holt_timer_start(&node->drain, DRAIN_LOOK_MS);
+  }
+}
+
+int holt_node_new(struct holt_env *env, const struct holt_node_config *config,
+                  const struct holt_node_ops *ops, void *arg, struct holt_node **out, struct holt_err *err) {
+  struct holt_links_config link = config->link;
+  int rc = check_config(config, err);
+  if (rc != 0) return rc;
+  struct holt_node *node = holt_alloc(sizeof *node);
+  node->env = env;
+  node->ops = ops;
+  node->arg = arg;
+  node->insecure = config->insecure;
+  node->drain_timeout_ms = config->drain_timeout_ms;
+  node->id = link.id != 0 ? link.id : holt_env_random(env) | 1;
+  node->boot = link.boot != 0 ? link.boot : holt_env_random(env) | 1;
+  if (link.name == NULL || *link.name == '\0')
+    snprintf(node->name, sizeof node->name, "node-%08x", (unsigned)(holt_env_random(env) >> 32));
+  else
+    snprintf(node->name, sizeof node->name, "%s", link.name);
+  if (link.name != NULL && *link.name != '\0') rc = check_text("node name", link.name, err);
+  if (rc == 0) rc = choose_transport(node, config->transport, err);
+  if (rc != 0) {
+    free(node);
+    return rc;
+  }
+  link.name = node->name;
+  link.id = node->id;
+  link.boot = node->boot;
+  link.transport = node->transport;
+  node->links = holt_links_new(env, &link, &links_ops, node);
+  node->bus = holt_bus_new(env, node->links, node->boot, node->name, link.buffer_timeout_ms, &bus_ops, node);
+  holt_timer_init(&node->drain, env, look_drained, node);
+  holt_post_init(&node->closed, tell_closed, node);
+  *out = node;
+  return 0;
+}
+
+void holt_node_close(struct holt_node *node) {
+  bool is_second = node->is_closing;
+  node->is_closing = true;
+  if (is_second) {
+    close_now(node);
+    return;
+  }
+  holt_bus_close(node->bus);
+  node->drain_until_ms = holt_env_now_ms(node->env) + node->drain_timeout_ms;
+  holt_timer_start(&node->drain, 0);
+}
+
+bool holt_node_is_closing(const struct holt_node *node) {
+  return node->is_closing;
+}
+
+void holt_node_free(struct holt_node *node) {
+  if (node == NULL) return;
+  static const struct holt_node_ops silent = {0};
+  node->ops = &silent;
+  close_now(node);
+  holt_post_cancel(&node->closed);
+  holt_bus_free(node->bus);
+  holt_links_free(node->links);
+  holt_transport_free(node->transport);
+  free(node);
+}
+
+int holt_node_listen(struct holt_node *node, const char *address, char actual[128], struct holt_err *err) {
+  if (node->is_closing) return holt_err_set(err, HOLT_ECLOSED, "the node is closed");
+  if (!node->insecure && !node->transport->ops->is_local(address)) {
+    char host[128];
+    uint16_t port;
+    int rc = holt_address_split(address, host, &port, err);
+    if (rc != 0) return rc;
+    return holt_err_set(
+        err, HOLT_EINSECURE,
+        "listening on %s would let other machines in without encryption; listen on 127.0.0.1, or set "
+        "insecure = true (--insecure) if the network is trusted",
+        address);
+  }
+  return holt_links_listen(node->links, address, actual, err);
+}
+
+int holt_node_connect(struct holt_node *node, const char *address, struct holt_peer **out,
+                      struct holt_err *err) {
+  if (node->is_closing) return holt_err_set(err, HOLT_ECLOSED, "the node is closed");
+  return holt_links_connect(node->links, address, out, err);
+}
+
+void holt_node_disconnect(struct holt_node *node) {
+  if (!node->is_closed) holt_links_disconnect(node->links);
+}
+
+const char *holt_node_name(const struct holt_node *node) {
+  return node->name;
+}
+uint64_t holt_node_id(const struct holt_node *node) {
+  return node->id;
+}
+uint64_t holt_node_boot(const struct holt_node *node) {
+  return node->boot;
+}
+struct holt_bus *holt_node_bus(struct holt_node *node) {
+  return node->bus;
+}
+struct holt_links *holt_node_links(struct holt_node *node) {
+  return node->links;
+}
