@@ -6,6 +6,7 @@
  * - silence: no byte for `timeout` closes it; when we have said nothing for a quarter of the limit (ours or
  *   theirs, the smaller) we ping.
  * - malformed bytes: a refusal with the reason goes out, and the connection is closed. */
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "base/assert.h"
@@ -103,7 +104,7 @@ static void fail(struct holt_conn *conn, const struct holt_err *err) {
   struct holt_reason reason = {0};
   struct holt_writer body = {0};
   strcpy(reason.word, holt_err_word(err->code));
-  strncpy(reason.text, err->message, sizeof reason.text - 1);
+  snprintf(reason.text, sizeof reason.text, "%.255s", err->message);
   holt_reason_write(&body, &reason);
   holt__conn_control(conn, conn->state == HOLT_CONN_UP ? HOLT_WIRE_BYE : HOLT_WIRE_REFUSE, &body);
   holt_writer_free(&body);

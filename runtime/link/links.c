@@ -1,4 +1,5 @@
 /* links.c - all that one node has to do with its neighbours: listeners, names, and what is to be flushed. */
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "base/assert.h"
@@ -105,7 +106,7 @@ static void close_conns(struct holt_links *links, const char *why) {
   struct holt_reason reason = {.word = "closed"};
   struct holt_writer body = {0};
   struct holt_err err;
-  strncpy(reason.text, why, sizeof reason.text - 1);
+  snprintf(reason.text, sizeof reason.text, "%s", why);
   holt_reason_write(&body, &reason);
   holt_err_set(&err, HOLT_ECLOSED, "%s", why);
   while (!holt_list_is_empty(&links->conns)) {
