@@ -13,6 +13,12 @@ local M = {
   all = tasks.all,
   race = tasks.race,
   exit = core.exit,
+  event = core.event,
+  null = core.null,
+  array = require("holt.codec").array,
+  node = require("holt.node").new,
+  codec = require("holt.codec"),
+  json = require("holt.json"),
   log = require("holt.log"),
   errors = require("holt.errors"),
 }

@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "binding/binding.h"
+#include "binding/outside.h"
 #include "binding/sources.h"
 
 #ifndef HOLT_VERSION
@@ -19,6 +20,8 @@ void holt_binding_open(lua_State *L) {
   holt_binding_tasks(L);
   holt_binding_codecs(L);
   holt_binding_system(L);
+  holt_binding_outside(L);
+  holt_binding_nodes(L);
   lua_pushvalue(L, -1);
   lua_rawsetp(L, LUA_REGISTRYINDEX, &core_key);
 }

@@ -127,6 +127,8 @@ enum holt_task_state holt_task_state(const struct holt_task *task);
 struct holt_task *holt_task_current(const struct holt_script *script);
 const struct holt_job *holt_task_job(const struct holt_task *task);
 void *holt_task_arg(const struct holt_task *task);
+/* For an `arg` that must outlive the call that ran the task: set it from within `parked`. */
+void holt_task_set_arg(struct holt_task *task, void *arg);
 /* The coroutine's stack, to be filled before the first run (see push), or read while it is kept. */
 lua_State *holt_task_stack(const struct holt_task *task);
 /* From within `ended`: keep the coroutine with its results until holt_task_release. */

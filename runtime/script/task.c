@@ -220,6 +220,9 @@ const struct holt_job *holt_task_job(const struct holt_task *task) {
 void *holt_task_arg(const struct holt_task *task) {
   return task->arg;
 }
+void holt_task_set_arg(struct holt_task *task, void *arg) {
+  task->arg = arg;
+}
 lua_State *holt_task_stack(const struct holt_task *task) {
   return task->co;
 }

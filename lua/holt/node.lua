@@ -1,0 +1,384 @@
+--- Nodes: options, events of the runtime, peers. The hot calls (emit, on) go straight to C.
+-- @module holt.node
+local codec = require("holt.codec")
+local config = require("holt.config")
+local core = require("holt.core")
+local emitter = require("holt.emitter")
+local options = require("holt.options")
+
+local M = {}
+
+local NODE_EVENTS = { "listening", "peer_connected", "peer_disconnected", "gap", "dropped", "error", "closed" }
+local PEER_EVENTS = {
+  "connect",
+  "peerid",
+  "initialized",
+  "acknowledge",
+  "disconnect",
+  "backoff",
+  "reconnect",
+  "dropped",
+  "close",
+}
+local NO_OPTIONS = {}
+local ON_RULES = { concurrency = { "integer", min = 1 } }
+
+-- Every open node of this state, so that an error of a task reaches whoever listens.
+local open_nodes = setmetatable({}, { __mode = "k" })
+
+-- Keys of a node that only this file uses.
+local PEERS, ADDRESSES, ORIGINS, SETTINGS = {}, {}, {}, {}
+
+--- Peers ----------------------------------------------------------------------------------------------------------
+
+---@class holt.Peer
+---@field name string|nil The other node's name, once it has told it.
+---@field id string|nil The other node's id.
+---@field address string The address we dial; "" when the other side dialled us.
+---@field node holt.Node
+local Peer = {}
+Peer.__index = Peer
+
+---Listen to what happens to this peer: connect peerid initialized acknowledge disconnect backoff reconnect dropped close.
+function Peer:on(name, f)
+  self.events:on(name, f)
+  return self
+end
+
+---The same, for the next time only.
+function Peer:once(name, f)
+  self.events:once(name, f)
+  return self
+end
+
+---Take a handler away; without one all of that name.
+function Peer:off(name, f)
+  return self.events:off(name, f)
+end
+
+---Stop dialling, close the link, forget what was buffered. False when it is closed already.
+function Peer:close()
+  return core.node_peer_close(self.node, self.number)
+end
+
+---Whether, and what: up, buffered, buffered_bytes, acknowledged, received, dropped, attempts, connects.
+function Peer:status()
+  return core.node_peer_status(self.node, self.number)
+end
+
+Peer.__close = Peer.close
+
+function Peer:__tostring()
+  local where = self.address ~= "" and self.address or "incoming"
+  return ("holt.peer (%s, %s)"):format(self.name or "name not known yet", where)
+end
+
+local function peer_of(node, number, details)
+  local peers = node[PEERS]
+  local peer = peers[number]
+  if not peer then
+    peer = setmetatable({ node = node, number = number, address = "", is_up = false }, Peer)
+    peer.events = emitter.new("peer", PEER_EVENTS, function(name, count)
+      if name == "acknowledge" and count > 0 then
+        core.node_wants_acks(node, true)
+      end
+    end)
+    peers[number] = peer
+  end
+  if details then
+    peer.name, peer.id = details.name or peer.name, details.id or peer.id
+    peer.address = details.address or peer.address
+  end
+  return peer
+end
+
+--- What the node tells -----------------------------------------------------------------------------------------------
+
+local tells = {}
+
+function tells.connect(_, peer)
+  peer.events:fire("connect")
+end
+
+function tells.peerid(_, peer, told)
+  peer.events:fire("peerid", told.name, told.id)
+end
+
+function tells.initialized(node, peer)
+  peer.is_up = true
+  peer.events:fire("initialized")
+  node.events:fire("peer_connected", peer)
+end
+
+function tells.acknowledge(_, peer, told)
+  peer.events:fire("acknowledge", told.number)
+end
+
+function tells.disconnect(node, peer, told)
+  local was_up = peer.is_up
+  peer.is_up = false
+  peer.events:fire("disconnect", told.err)
+  if was_up then
+    node.events:fire("peer_disconnected", peer, told.err)
+  end
+end
+
+function tells.backoff(_, peer, told)
+  peer.events:fire("backoff", told.attempt, told.delay, told.err)
+end
+
+function tells.reconnect(_, peer, told)
+  peer.events:fire("reconnect", told.attempt, told.delay)
+end
+
+function tells.dropped(node, peer, told)
+  peer.events:fire("dropped", told.number, told.err)
+  node.events:fire("dropped", peer, told.number, told.err)
+end
+
+function tells.close(node, peer, told)
+  if peer.is_up then
+    peer.is_up = false
+    node.events:fire("peer_disconnected", peer, told.err)
+  end
+  peer.events:fire("close")
+  node[PEERS][peer.number] = nil
+end
+
+function tells.gap(node, _, told)
+  node.events:fire("gap", told.name, told.number)
+end
+
+function tells.refused(node, _, told)
+  local err = told.err
+  if told.address and not err.message:find(told.address, 1, true) then
+    err.message = told.address .. ": " .. err.message
+  end
+  if not node.events:fire("error", err) then
+    core.log("warn", ("%s: %s"):format(node.name, tostring(err)))
+  end
+end
+
+function tells.closed(node)
+  open_nodes[node] = nil
+  node.events:fire("closed")
+end
+
+local function dispatch(node, kind, told)
+  tells[kind](node, told.peer ~= 0 and peer_of(node, told.peer, told) or nil, told)
+end
+
+--- Nodes -----------------------------------------------------------------------------------------------------------
+
+---@class holt.Node
+---@field name string
+---@field id string
+---@field boot string
+---@field events holt.Emitter
+local Node = {}
+Node.__index = Node
+
+---Send an event to every other node. Waits where a present peer's window is full.
+Node.emit = core.node_emit
+
+local on, once, off = core.node_on, core.node_once, core.node_off
+
+---Run `f(...)` for each event whose subject the pattern covers: `*` is one word, `>` one or more at the end.
+function Node:on(pattern, f, opts)
+  local concurrency
+  if opts ~= nil then
+    concurrency = options.check("node:on", opts, ON_RULES).concurrency
+  end
+  local ok, err = on(self, pattern, f, concurrency)
+  if not ok then
+    return nil, err
+  end
+  return self
+end
+
+---The same, for the next event only.
+function Node:once(pattern, f)
+  local ok, err = once(self, pattern, f)
+  if not ok then
+    return nil, err
+  end
+  return self
+end
+
+---Take a handler away; without one all of that pattern.
+function Node:off(pattern, f)
+  return off(self, pattern, f)
+end
+
+---Accept links at this address. Port 0 picks a free one.
+function Node:listen(address)
+  local ok, actual = core.node_listen(self, address)
+  if not ok then
+    return nil, actual
+  end
+  table.insert(self[ADDRESSES], actual)
+  self.events:fire("listening", actual)
+  return true, actual
+end
+
+---Link to the node at this address, now and after every loss. The same address gives the same peer.
+function Node:connect(address, opts)
+  options.check("node:connect", opts, NO_OPTIONS)
+  local number, err = core.node_connect(self, address)
+  if not number then
+    return nil, err
+  end
+  return peer_of(self, number, { address = address })
+end
+
+---Drop today's peers without dialling them anew; go on listening.
+function Node:disconnect()
+  return core.node_disconnect(self)
+end
+
+---Wait until the peers have acknowledged what was sent, say goodbye, close.
+function Node:close()
+  return core.node_close(self)
+end
+
+---Whether it is open.
+function Node:is_open()
+  return core.node_is_open(self)
+end
+
+---The peers there are, those still dialling included.
+function Node:peers()
+  local list = {}
+  for i, status in ipairs(core.node_peers(self)) do
+    list[i] = peer_of(self, status.number, status)
+  end
+  return list
+end
+
+---Counters: emitted received delivered forwarded duplicates lost expired queued unacknowledged.
+function Node:stats()
+  return core.node_stats(self)
+end
+
+---What `holt status --json` shows.
+function Node:status()
+  local peers = core.node_peers(self)
+  for _, peer in ipairs(peers) do
+    peer.number = nil
+  end
+  return {
+    name = self.name,
+    id = self.id,
+    boot = self.boot,
+    open = self:is_open(),
+    listen = codec.array({ table.unpack(self[ADDRESSES]) }),
+    peers = codec.array(peers),
+    stats = core.node_stats(self),
+    memory = core.memory().bytes,
+    tasks = core.task_count(),
+  }
+end
+
+---Every setting in force and where it came from.
+function Node:settings()
+  local list = {}
+  for name, origin in pairs(self[ORIGINS]) do
+    list[name] = { value = self[SETTINGS][name], origin = origin }
+  end
+  return list
+end
+
+function Node:__close()
+  core.node_close(self)
+end
+
+function Node:__tostring()
+  return ("holt.node (%s)"):format(self.name)
+end
+
+local function list_of(value)
+  if type(value) == "string" then
+    return { value }
+  end
+  return value or {}
+end
+
+-- Close what was begun and raise, for a node that cannot be what its options say.
+local function give_up(node, err)
+  core.node_close(node, false)
+  open_nodes[node] = nil
+  error(err, 0)
+end
+
+---Make a node. Wrong options raise at the caller's line; an address that cannot be used raises its error table.
+---@param given? table
+---@return holt.Node
+function M.new(given)
+  given = options.check("holt.node", given, config.rules)
+  local settings, origins = config.resolve(given)
+  local plan = codec.plan(settings, 2)
+  local node = setmetatable({ [PEERS] = {}, [ADDRESSES] = {}, [ORIGINS] = origins, [SETTINGS] = settings }, Node)
+  node.events = emitter.new("node.events", NODE_EVENTS)
+  local box, err = core.node_new(settings, node, dispatch)
+  if not box then
+    error(("holt.node: %s"):format(err.message), 2)
+  end
+  node[1] = box
+  for key, value in pairs(core.node_identity(node)) do
+    node[key] = value
+  end
+  for id, custom in pairs(plan.customs) do
+    core.node_codec(node, id, custom.encode, custom.decode)
+  end
+  core.node_use_codec(node, plan.default)
+  for _, rule in ipairs(plan.subjects) do
+    core.node_use_codec(node, rule[2], rule[1])
+  end
+  open_nodes[node] = true
+  for _, address in ipairs(list_of(settings.listen)) do
+    local ok, actual = core.node_listen(node, address)
+    if not ok then
+      give_up(node, actual)
+    end
+    table.insert(node[ADDRESSES], actual)
+    core.go(function() -- the script sets its handlers first
+      node.events:fire("listening", actual)
+    end)
+  end
+  for _, address in ipairs(list_of(settings.connect)) do
+    local peer, failure = node:connect(address)
+    if not peer then
+      give_up(node, failure)
+    end
+  end
+  return node
+end
+
+---The nodes of this state that are open.
+---@return holt.Node[]
+function M.all()
+  local list = {}
+  for node in pairs(open_nodes) do
+    list[#list + 1] = node
+  end
+  table.sort(list, function(a, b)
+    return a.name < b.name
+  end)
+  return list
+end
+
+-- A handler or task raised: its own node hears it, a task that belongs to none is told to all.
+core.set_error_sink(function(value, traceback, what, owner)
+  local err = value
+  if type(value) ~= "table" or type(value.code) ~= "string" then
+    err = core.mark_err({ code = "script_error", message = tostring(value), cause = value })
+  end
+  err.handler, err.traceback = what, err.traceback or traceback
+  local heard = false
+  for _, node in ipairs(owner and { owner } or M.all()) do
+    heard = node.events:fire("error", err) or heard
+  end
+  return heard
+end)
+
+return M

@@ -1,0 +1,156 @@
+/* emit.c - node:emit: encode into a reused buffer, hand the bytes to the bus, wait where it asks us to.
+ *
+ * - Room everywhere: the bus copies the bytes, emit returns true.
+ * - HOLT_EAGAIN: the bytes are kept, the coroutine parks in the bus's queue; at its turn the callback tries
+ * again.
+ * - The node closes meanwhile: nil, closed. The task is canceled: it leaves the queue, nothing was sent. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "binding/node_impl.h"
+
+struct emit {
+  struct holt_wait wait;
+  struct holt_bus_waiter waiter;
+  struct holt_list node_list;
+  struct lua_node *node;
+  struct holt_err err;
+  int status;
+  uint8_t codec;
+  size_t subject_len, payload_len;
+  char bytes[]; /* subject, then payload */
+};
+
+static void emit_free(struct emit *emit) {
+  holt_list_remove(&emit->node_list);
+  holt__node_release(emit->node);
+  free(emit);
+}
+
+static int push_result(lua_State *L, int status, const struct holt_err *err) {
+  if (status != 0) return holt_lua_fail(L, err);
+  lua_pushboolean(L, 1);
+  return 1;
+}
+
+static int emit_finish(lua_State *L, struct holt_wait *wait) {
+  struct emit *emit = HOLT_CONTAINER(wait, struct emit, wait);
+  struct holt_err err = emit->err;
+  int status = emit->status;
+  emit_free(emit);
+  return push_result(L, status, &err);
+}
+
+static void emit_cancel(struct holt_wait *wait) {
+  struct emit *emit = HOLT_CONTAINER(wait, struct emit, wait);
+  if (emit->node->node != NULL && !holt_list_is_empty(&emit->node_list))
+    holt_bus_wait_cancel(holt_node_bus(emit->node->node), &emit->waiter);
+  emit_free(emit);
+}
+
+static void on_turn(void *arg) {
+  struct emit *emit = arg;
+  struct holt_bus *bus = holt_node_bus(emit->node->node);
+  struct holt_buf payload = holt_buf(emit->bytes + emit->subject_len, emit->payload_len);
+  int rc = holt_bus_emit(bus, emit->bytes, emit->subject_len, emit->codec, payload, &emit->err);
+  if (rc == HOLT_EAGAIN) {
+    holt_bus_wait(bus, &emit->waiter, on_turn, emit);
+    return;
+  }
+  emit->status = rc;
+  holt_list_remove(&emit->node_list);
+  holt_wait_wake(&emit->wait);
+}
+
+void holt__emits_close(struct lua_node *node) {
+  HOLT_LIST_EACH(&node->emits, at, next) {
+    struct emit *emit = HOLT_CONTAINER(at, struct emit, node_list);
+    if (node->node != NULL) holt_bus_wait_cancel(holt_node_bus(node->node), &emit->waiter);
+    holt_list_remove(&emit->node_list);
+    emit->status =
+        holt_err_set(&emit->err, HOLT_ECLOSED, "the node was closed before the event could be sent");
+    holt_wait_wake(&emit->wait);
+  }
+}
+
+static int emit_wait(lua_State *L, struct lua_node *node, struct holt_buf subject, uint8_t codec,
+                     struct holt_buf payload) {
+  holt_wait_check(L); /* may raise; nothing is held */
+  struct emit *emit = holt_alloc(sizeof *emit + subject.len + payload.len);
+  memcpy(emit->bytes, subject.data, subject.len);
+  if (payload.len > 0) memcpy(emit->bytes + subject.len, payload.data, payload.len);
+  emit->subject_len = subject.len;
+  emit->payload_len = payload.len;
+  emit->codec = codec;
+  emit->node = holt__node_retain(node);
+  holt_list_push(&node->emits, &emit->node_list);
+  holt_wait_init(&emit->wait, L, emit_finish, emit_cancel);
+  holt_bus_wait(holt_node_bus(node->node), &emit->waiter, on_turn, emit);
+  return holt_wait_park(L, &emit->wait);
+}
+
+static uint8_t codec_of(const struct lua_node *node, struct holt_buf subject) {
+  for (size_t i = 0; i < node->rule_count; i++) {
+    const struct subject_rule *rule = &node->rules[i];
+    if (holt_subject_match(rule->pattern, rule->len, (const char *)subject.data, subject.len))
+      return rule->codec;
+  }
+  return node->codec;
+}
+
+/* The bytes of the values from stack place 3 on; they stay valid until Lua runs again. 0 or a code with
+ * `err`; a codec written in Lua leaves its own error table on the stack and gives 1. */
+static int encode(lua_State *L, struct lua_node *node, uint8_t codec, struct holt_buf *out,
+                  struct holt_err *err) {
+  int top = lua_gettop(L);
+  if (codec == HOLT_CODEC_RAW) {
+    if (top != 3 || lua_type(L, 3) != LUA_TSTRING) {
+      luaL_argerror(L, 3, "the codec raw takes one string, nothing else");
+      return HOLT_EINVAL;
+    }
+    size_t len;
+    const char *text = lua_tolstring(L, 3, &len);
+    *out = holt_buf(text, len);
+    return 0;
+  }
+  if (codec == HOLT_CODEC_MSGPACK) {
+    node->writer.len = 0;
+    int rc = holt_msgpack_encode(L, 3, top, &node->writer, err);
+    *out = holt_buf(node->writer.data, node->writer.len);
+    return rc;
+  }
+  lua_rawgeti(L, LUA_REGISTRYINDEX, node->encode_refs[codec]);
+  lua_insert(L, 3);
+  lua_call(L, top - 2, 2); /* bytes | nil, err */
+  size_t len;
+  const char *text = lua_type(L, 3) == LUA_TSTRING ? lua_tolstring(L, 3, &len) : NULL;
+  if (text == NULL) return 1;
+  *out = holt_buf(text, len);
+  return 0;
+}
+
+/* emit(node, subject, ...) -> true | nil, err */
+int holt__l_emit(lua_State *L) {
+  struct lua_node *node = holt__check_node(L, 1);
+  struct holt_buf subject, payload;
+  subject.data = (const uint8_t *)luaL_checklstring(L, 2, &subject.len);
+  struct holt_err err;
+  if (holt_subject_check((const char *)subject.data, subject.len, false, &err) != 0)
+    return luaL_argerror(L, 2, err.message);
+  if (node->node == NULL) {
+    holt_err_set(&err, HOLT_ECLOSED, "the node is closed; nothing was sent");
+    return holt_lua_fail(L, &err);
+  }
+  uint8_t codec = node->rule_count > 0 ? codec_of(node, subject) : node->codec;
+  int rc = encode(L, node, codec, &payload, &err);
+  if (rc > 0) { /* [3] is nil, [4] what the codec says */
+    lua_settop(L, 4);
+    return 2;
+  }
+  if (rc == 0)
+    rc = holt_bus_emit(holt_node_bus(node->node), (const char *)subject.data, subject.len, codec, payload,
+                       &err);
+  if (rc == HOLT_EAGAIN) return emit_wait(L, node, subject, codec, payload);
+  return push_result(L, rc, &err);
+}

@@ -1,0 +1,100 @@
+/* node_impl.h - a node and its subscriptions as Lua sees them; for node.c, emit.c, dispatch.c and notice.c
+ * only.
+ *
+ * What the node tells arrives in callbacks of the env and is queued here; the scheduler calls lua_node's
+ * source between turns, which runs handlers. Memory: a lua_node is counted by its userdata, its
+ * subscriptions, and by emits that wait; a lua_sub by the node's list, by deliveries in the queue and by
+ * handlers that run. */
+#ifndef HOLT_BINDING_NODE_IMPL_H
+#define HOLT_BINDING_NODE_IMPL_H
+
+#include "node/node.h"
+#include "script/codec.h"
+#include "script/script.h"
+
+struct lua_sub;
+
+struct delivery {
+  struct lua_sub *sub;
+  struct holt_event *event;
+};
+
+/* A growing ring. */
+struct delivery_queue {
+  struct delivery *items;
+  size_t cap, first, count;
+};
+
+struct subject_rule { /* which codec the events of a subject get */
+  char *pattern;
+  size_t len;
+  uint8_t codec;
+};
+
+struct lua_node {
+  struct holt_script *script;
+  struct holt_node *node; /* NULL once closed for good */
+  struct holt_script_source source;
+  unsigned refs;
+  bool is_closed;   /* the node has told on_closed */
+  bool wants_acks;  /* somebody listens to `acknowledge` */
+  int self_ref;     /* the node's Lua table, anchored while the node is open */
+  int dispatch_ref; /* the Lua function that takes notices */
+  struct delivery_queue queue;
+  struct holt_list lanes;   /* lanes whose next event may run */
+  struct holt_list notices; /* struct notice */
+  struct holt_list subs;
+  struct holt_list emits;  /* emits that wait for room */
+  struct holt_list closes; /* calls that wait for the end */
+  struct holt_writer writer;
+  uint8_t codec; /* of events without a rule */
+  struct subject_rule *rules;
+  size_t rule_count;
+  int encode_refs[256], decode_refs[256]; /* Lua functions by codec id; LUA_NOREF */
+};
+
+/* What one origin's events wait behind, while handlers of that origin are parked. */
+struct lane {
+  struct holt_list of_sub;
+  struct holt_list runnable; /* in lua_node's `lanes`, or alone */
+  struct lua_sub *sub;
+  uint64_t boot;
+  unsigned active;
+  struct delivery_queue waiting;
+};
+
+struct lua_sub {
+  struct holt_list node_list;
+  struct lua_node *node;
+  struct holt_sub *sub; /* NULL when off */
+  unsigned refs;
+  int ref; /* the handler */
+  bool is_once;
+  unsigned concurrency; /* 0: no limit */
+  struct holt_list lanes;
+  size_t pattern_len;
+  char pattern[HOLT_SUBJECT_MAX + 1];
+};
+
+struct lua_node *holt__check_node(lua_State *L, int index);
+struct lua_node *holt__node_retain(struct lua_node *node);
+void holt__node_release(struct lua_node *node);
+
+/* dispatch.c */
+int holt__l_on(lua_State *L);
+int holt__l_once(lua_State *L);
+int holt__l_off(lua_State *L);
+int holt__l_event(lua_State *L);
+bool holt__dispatch(struct lua_node *node); /* true: more is left */
+void holt__subs_close(struct lua_node *node);
+
+/* emit.c */
+int holt__l_emit(lua_State *L);
+void holt__emits_close(struct lua_node *node);
+
+/* notice.c */
+extern const struct holt_node_ops holt__node_ops;
+void holt__notices_run(struct lua_node *node);
+void holt__notices_drop(struct lua_node *node);
+
+#endif /* HOLT_BINDING_NODE_IMPL_H */
