@@ -183,8 +183,27 @@ Node.emit = core.node_emit
 
 local on, once, off = core.node_on, core.node_once, core.node_off
 
+-- Misuse is told at the line of the script that called the method.
+local function check_subscription(method, pattern, f, is_optional)
+  local problem = type(pattern) ~= "string" and ("the pattern must be a string, got " .. type(pattern))
+    or core.subject_problem(pattern, true)
+  if not problem and type(f) ~= "function" and not (is_optional and f == nil) then
+    problem = "the handler must be a function, got " .. type(f)
+  end
+  if problem then
+    error(("node:%s: %s"):format(method, problem), 3)
+  end
+end
+
+local function check_address(method, address)
+  if type(address) ~= "string" then
+    error(('node:%s: the address must be a string such as "127.0.0.1:7001", got %s'):format(method, type(address)), 3)
+  end
+end
+
 ---Run `f(...)` for each event whose subject the pattern covers: `*` is one word, `>` one or more at the end.
 function Node:on(pattern, f, opts)
+  check_subscription("on", pattern, f)
   local concurrency
   if opts ~= nil then
     concurrency = options.check("node:on", opts, ON_RULES).concurrency
@@ -198,6 +217,7 @@ end
 
 ---The same, for the next event only.
 function Node:once(pattern, f)
+  check_subscription("once", pattern, f)
   local ok, err = once(self, pattern, f)
   if not ok then
     return nil, err
@@ -207,11 +227,13 @@ end
 
 ---Take a handler away; without one all of that pattern.
 function Node:off(pattern, f)
+  check_subscription("off", pattern, f, true)
   return off(self, pattern, f)
 end
 
 ---Accept links at this address. Port 0 picks a free one.
 function Node:listen(address)
+  check_address("listen", address)
   local ok, actual = core.node_listen(self, address)
   if not ok then
     return nil, actual
@@ -223,6 +245,7 @@ end
 
 ---Link to the node at this address, now and after every loss. The same address gives the same peer.
 function Node:connect(address, opts)
+  check_address("connect", address)
   options.check("node:connect", opts, NO_OPTIONS)
   local number, err = core.node_connect(self, address)
   if not number then
@@ -371,7 +394,8 @@ end
 core.set_error_sink(function(value, traceback, what, owner)
   local err = value
   if type(value) ~= "table" or type(value.code) ~= "string" then
-    err = core.mark_err({ code = "script_error", message = tostring(value), cause = value })
+    local cause = type(value) ~= "string" and value or nil
+    err = core.mark_err({ code = "script_error", message = tostring(value), cause = cause })
   end
   err.handler, err.traceback = what, err.traceback or traceback
   local heard = false

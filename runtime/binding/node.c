@@ -430,6 +430,16 @@ static int l_stats(lua_State *L) {
   return 1;
 }
 
+/* subject_problem(text, is_pattern) -> sentence | nil */
+static int l_subject_problem(lua_State *L) {
+  size_t len;
+  const char *subject = luaL_checklstring(L, 1, &len);
+  struct holt_err err;
+  if (holt_subject_check(subject, len, lua_toboolean(L, 2), &err) == 0) return 0;
+  lua_pushstring(L, err.message);
+  return 1;
+}
+
 void holt_binding_nodes(lua_State *L) {
   static const luaL_Reg functions[] = {{"node_new", l_node_new},
                                        {"node_codec", l_node_codec},
@@ -450,6 +460,7 @@ void holt_binding_nodes(lua_State *L) {
                                        {"node_wants_acks", l_wants_acks},
                                        {"node_identity", l_identity},
                                        {"node_stats", l_stats},
+                                       {"subject_problem", l_subject_problem},
                                        {"event", holt__l_event},
                                        {NULL, NULL}};
   lua_createtable(L, 0, 1);
