@@ -1,13 +1,6 @@
 /* Whole nodes under faults, in simulation: thousands of seeds, each a graph, a set of faults and a verdict.
  */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-
-#include <cmocka.h>
+#include "unit.h"
 
 #include "sim/bus_sim.h"
 
