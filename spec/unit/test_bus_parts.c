@@ -1,12 +1,16 @@
-/* The pure parts of the bus and of a link: subjects, what has been seen of an origin, lanes and their numbers. */
+/* The pure parts of the bus and of a link: subjects, what has been seen of an origin, lanes and their
+ * numbers. */
 #include "base/rand.h"
 #include "bus/bus_impl.h"
 #include "link/msg.h"
 #include "unit.h"
 
-/* --- Subjects -------------------------------------------------------------------------------------------- */
+/* --- Subjects --------------------------------------------------------------------------------------------
+ */
 
-static int check(const char *text, bool is_pattern) { return holt_subject_check(text, strlen(text), is_pattern, NULL); }
+static int check(const char *text, bool is_pattern) {
+  return holt_subject_check(text, strlen(text), is_pattern, NULL);
+}
 
 static void subjects_are_words_joined_by_dots(void **state) {
   (void)state;
@@ -75,7 +79,8 @@ static void subscriptions_are_found_in_the_order_they_were_made(void **state) {
   holt__subs_free(&subs);
 }
 
-/* --- Origins --------------------------------------------------------------------------------------------- */
+/* --- Origins ---------------------------------------------------------------------------------------------
+ */
 
 static uint64_t lost;
 static void add_lost(void *arg, const struct holt_origin *origin, uint64_t count) {
@@ -121,7 +126,8 @@ static void a_hole_closes_after_five_seconds_and_is_told(void **state) {
   assert_int_equal(lost, 0);
   holt__origins_close_holes(&t->origins, 6000);
   assert_int_equal(lost, 3);
-  assert_int_equal(holt__origin_see(&t->origins, t->one, 3, 6001), HOLT_SEEN_DUPLICATE); /* never handled later */
+  assert_int_equal(holt__origin_see(&t->origins, t->one, 3, 6001),
+                   HOLT_SEEN_DUPLICATE); /* never handled later */
 }
 
 static void numbers_before_the_first_one_seen_close_in_silence(void **state) {
@@ -187,7 +193,8 @@ static void handled_and_lost_are_all_whatever_the_order(void **state) {
     now += holt_rand_below(&rand, 20);
     if (holt_rand_below(&rand, 10) == 0) {
       uint64_t to = number + holt_rand_below(&rand, 30);
-      holt__origin_report(&t->origins, t->one, number, to, now, holt_rand_below(&rand, 2) == 0, note_range, NULL);
+      holt__origin_report(&t->origins, t->one, number, to, now, holt_rand_below(&rand, 2) == 0, note_range,
+                          NULL);
       if (to > last) last = to;
     } else if (holt__origin_see(&t->origins, t->one, number, now) != HOLT_SEEN_DUPLICATE) {
       handled++;
@@ -201,7 +208,8 @@ static void handled_and_lost_are_all_whatever_the_order(void **state) {
   assert_int_equal(t->origins.hole_count, 0);
 }
 
-/* --- Lanes ----------------------------------------------------------------------------------------------- */
+/* --- Lanes -----------------------------------------------------------------------------------------------
+ */
 
 static void acknowledging_the_second_of_four_leaves_two(void **state) {
   (void)state;
@@ -258,7 +266,8 @@ int main(void) {
       cmocka_unit_test(a_star_is_one_word_and_an_arrow_one_or_more),
       cmocka_unit_test(subscriptions_are_found_in_the_order_they_were_made),
       cmocka_unit_test_setup_teardown(an_event_is_new_once, setup_origins, teardown_origins),
-      cmocka_unit_test_setup_teardown(a_hole_closes_after_five_seconds_and_is_told, setup_origins, teardown_origins),
+      cmocka_unit_test_setup_teardown(a_hole_closes_after_five_seconds_and_is_told, setup_origins,
+                                      teardown_origins),
       cmocka_unit_test_setup_teardown(numbers_before_the_first_one_seen_close_in_silence, setup_origins,
                                       teardown_origins),
       cmocka_unit_test_setup_teardown(too_many_holes_close_the_oldest_early, setup_origins, teardown_origins),
@@ -266,7 +275,8 @@ int main(void) {
                                       teardown_origins),
       cmocka_unit_test_setup_teardown(with_several_ways_a_dropped_event_may_still_come, setup_origins,
                                       teardown_origins),
-      cmocka_unit_test_setup_teardown(handled_and_lost_are_all_whatever_the_order, setup_origins, teardown_origins),
+      cmocka_unit_test_setup_teardown(handled_and_lost_are_all_whatever_the_order, setup_origins,
+                                      teardown_origins),
       cmocka_unit_test(acknowledging_the_second_of_four_leaves_two),
       cmocka_unit_test(a_resume_sends_only_what_the_other_side_lacks),
       cmocka_unit_test(messages_dealt_with_out_of_order_are_covered_when_the_row_is_whole),

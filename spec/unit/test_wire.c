@@ -96,11 +96,13 @@ static void an_event_without_number_or_subject_is_refused(void **state) {
   uint8_t bytes[100];
   struct holt_wire_event back;
   holt_wire_event_write(bytes, &event);
-  assert_int_equal(holt_wire_event_read(holt_buf(bytes, holt_wire_event_size(&event)), &back, NULL), HOLT_EPROTOCOL);
+  assert_int_equal(holt_wire_event_read(holt_buf(bytes, holt_wire_event_size(&event)), &back, NULL),
+                   HOLT_EPROTOCOL);
   event.sequence = 1;
   event.subject = holt_buf_text("");
   holt_wire_event_write(bytes, &event);
-  assert_int_equal(holt_wire_event_read(holt_buf(bytes, holt_wire_event_size(&event)), &back, NULL), HOLT_EPROTOCOL);
+  assert_int_equal(holt_wire_event_read(holt_buf(bytes, holt_wire_event_size(&event)), &back, NULL),
+                   HOLT_EPROTOCOL);
 }
 
 static void ranges_come_back_one_by_one(void **state) {

@@ -1,0 +1,805 @@
+/* Two or three nodes in a simulated room: handshakes that fail and succeed, buffers, silence, farewells. */
+#include "base/rand.h"
+#include "env/sim.h"
+#include "node/node.h"
+#include "unit.h"
+#include "wire/wire.h"
+
+#define HEARD_MAX 4096
+
+struct station {
+  struct holt_env *env;
+  struct holt_node *node;
+  uint64_t heard[HEARD_MAX]; /* first eight bytes of each payload */
+  unsigned heard_count;
+  struct holt_event *held[HEARD_MAX]; /* while `holds` */
+  unsigned held_count;
+  bool holds;
+  unsigned notices[HOLT_PEER_CLOSE + 1];
+  struct holt_err last_err; /* of the last notice that had one */
+  uint64_t delay_max_ms;
+  uint64_t delays[64];
+  unsigned delay_count;
+  unsigned refused;
+  struct holt_err refusal;
+  uint64_t lost;
+  bool is_closed;
+};
+
+static struct holt_sim *room;
+static struct station n0, n1, n2;
+
+/* --- Stations --------------------------------------------------------------------------------------------
+ */
+
+static void on_event(void *arg, struct holt_event *event) {
+  struct station *s = arg;
+  if (s->heard_count < HEARD_MAX)
+    s->heard[s->heard_count++] =
+        event->payload.len >= 8 ? holt_get_u64(event->payload.data) : event->payload.len;
+  if (s->holds)
+    s->held[s->held_count++] = event;
+  else
+    holt_event_done(event);
+}
+
+static void on_peer(void *arg, struct holt_peer *peer, const struct holt_peer_notice *notice) {
+  struct station *s = arg;
+  (void)peer;
+  s->notices[notice->event]++;
+  if (notice->err.code != 0) s->last_err = notice->err;
+  if (notice->event != HOLT_PEER_BACKOFF) return;
+  if (notice->delay_ms > s->delay_max_ms) s->delay_max_ms = notice->delay_ms;
+  if (s->delay_count < 64) s->delays[s->delay_count++] = notice->delay_ms;
+}
+
+static void on_refused(void *arg, const char *where, const struct holt_err *err) {
+  struct station *s = arg;
+  (void)where;
+  s->refused++;
+  s->refusal = *err;
+}
+
+static void on_gap(void *arg, const char *origin, uint64_t boot, uint64_t count) {
+  (void)origin, (void)boot;
+  ((struct station *)arg)->lost += count;
+}
+
+static void on_closed(void *arg) {
+  ((struct station *)arg)->is_closed = true;
+}
+
+static const struct holt_node_ops ops = {
+    .on_peer = on_peer, .on_refused = on_refused, .on_gap = on_gap, .on_closed = on_closed};
+
+static struct holt_node_config settings(const char *name) {
+  struct holt_node_config c = holt_node_defaults();
+  c.link.name = name;
+  c.link.timeout_ms = 4000;
+  c.insecure = true;
+  return c;
+}
+
+static void start(struct station *s, const char *host, const struct holt_node_config *config) {
+  struct holt_err err = {0};
+  s->env = holt_sim_host(room, host);
+  int rc = holt_node_new(s->env, config, &ops, s, &s->node, &err);
+  if (rc != 0) fail_msg("%s", err.message);
+  assert_int_equal(holt_node_listen(s->node, ":7000", NULL, NULL), 0);
+  holt_bus_subscribe(holt_node_bus(s->node), ">", 1, on_event, s);
+}
+
+static void start_named(struct station *s, const char *name) {
+  struct holt_node_config config = settings(name);
+  start(s, name, &config);
+}
+
+static struct holt_peer *dial(struct station *s, const char *address) {
+  struct holt_peer *peer;
+  assert_int_equal(holt_node_connect(s->node, address, &peer, NULL), 0);
+  return peer;
+}
+
+static int emit_sized(struct station *s, uint64_t number, size_t size, struct holt_err *err) {
+  uint8_t *payload = calloc(1, size < 8 ? 8 : size);
+  holt_put_u64(payload, number);
+  int rc = holt_bus_emit(holt_node_bus(s->node), "t", 1, 0, holt_buf(payload, size < 8 ? 8 : size), err);
+  free(payload);
+  return rc;
+}
+
+static void emit(struct station *s, uint64_t from, uint64_t to) {
+  for (uint64_t i = from; i <= to; i++) assert_int_equal(emit_sized(s, i, 8, NULL), 0);
+}
+
+static void assert_heard(const struct station *s, uint64_t from, uint64_t to) {
+  assert_int_equal(s->heard_count, to - from + 1);
+  for (uint64_t i = from; i <= to; i++) assert_int_equal(s->heard[i - from], i);
+}
+
+static struct holt_link_status status_of(struct station *s) {
+  struct holt_link_status status = {0};
+  struct holt_link *link = holt_links_first(holt_node_links(s->node));
+  if (link != NULL) holt_link_status(link, &status);
+  return status;
+}
+
+static void kill_station(struct station *s) {
+  if (s->node == NULL) return;
+  holt_node_free(s->node);
+  for (unsigned i = 0; i < s->held_count; i++) holt_event_done(s->held[i]);
+  holt_env_free(s->env);
+  memset(s, 0, sizeof *s);
+}
+
+static int setup(void **state) {
+  (void)state;
+  memset(&n0, 0, sizeof n0);
+  memset(&n1, 0, sizeof n1);
+  memset(&n2, 0, sizeof n2);
+  struct holt_sim_config config = {.seed = 7, .delay_min_us = 100, .delay_max_us = 2000};
+  room = holt_sim_new(&config);
+  return 0;
+}
+
+static int teardown(void **state) {
+  (void)state;
+  kill_station(&n0);
+  kill_station(&n1);
+  kill_station(&n2);
+  unsigned open = holt_sim_open_streams(room);
+  holt_sim_free(room);
+  return open == 0 ? 0 : -1;
+}
+
+static void start_pair(void) {
+  start_named(&n0, "n0");
+  start_named(&n1, "n1");
+  dial(&n1, "n0:7000");
+}
+
+/* --- Coming together -------------------------------------------------------------------------------------
+ */
+
+static void what_is_emitted_before_the_link_stands_arrives_in_order(void **state) {
+  (void)state;
+  start_pair();
+  emit(&n1, 1, 50);
+  holt_sim_run(room, 1000);
+  assert_heard(&n0, 1, 50);
+  assert_int_equal(n1.notices[HOLT_PEER_CONNECT], 1);
+  assert_int_equal(n1.notices[HOLT_PEER_PEERID], 1);
+  assert_int_equal(n1.notices[HOLT_PEER_INITIALIZED], 1);
+  assert_int_equal(n0.notices[HOLT_PEER_INITIALIZED], 1);
+  emit(&n0, 7, 9); /* the accepting side may speak too */
+  holt_sim_run(room, 1000);
+  assert_heard(&n1, 7, 9);
+}
+
+static void two_nodes_that_dial_each_other_keep_one_link(void **state) {
+  (void)state;
+  for (int round = 0; round < 20; round++) {
+    start_pair();
+    holt_sim_run(room, (uint64_t)round % 5);
+    dial(&n0, "n1:7000");
+    emit(&n0, 1, 5);
+    emit(&n1, 1, 5);
+    holt_sim_run(room, 5000);
+    assert_int_equal(holt_sim_open_streams(room), 2);
+    assert_heard(&n0, 1, 5);
+    assert_heard(&n1, 1, 5);
+    holt_sim_break(room, "n0", "n1");
+    holt_sim_run(room, 70000);
+    assert_int_equal(holt_sim_open_streams(room), 2);
+    assert_true(status_of(&n0).is_up);
+    kill_station(&n0);
+    kill_station(&n1);
+  }
+}
+
+static void the_same_address_is_the_same_peer(void **state) {
+  (void)state;
+  start_named(&n0, "n0");
+  start_named(&n1, "n1");
+  assert_ptr_equal(dial(&n1, "n0:7000"), dial(&n1, "n0:7000"));
+}
+
+static void another_channel_is_refused_on_both_sides_without_a_storm(void **state) {
+  (void)state;
+  struct holt_node_config config = settings("n1");
+  config.link.channel = "other";
+  start_named(&n0, "n0");
+  start(&n1, "n1", &config);
+  dial(&n1, "n0:7000");
+  holt_sim_run(room, 1000);
+  assert_int_equal(n0.refusal.code, HOLT_ECHANNEL);
+  assert_int_equal(n1.last_err.code, HOLT_ECHANNEL);
+  assert_non_null(strstr(n1.last_err.message, "'other'"));
+  assert_non_null(strstr(n1.last_err.message, "'holt'"));
+  holt_sim_run(room, 60000);
+  assert_in_range(n0.refused, 1, 5);
+}
+
+static void a_node_does_not_link_to_itself(void **state) {
+  (void)state;
+  start_named(&n0, "n0");
+  dial(&n0, "n0:7000");
+  holt_sim_run(room, 20000);
+  assert_int_equal(n0.last_err.code, HOLT_ESELF);
+  assert_int_equal(n0.notices[HOLT_PEER_INITIALIZED], 0);
+  assert_in_range(n0.notices[HOLT_PEER_BACKOFF], 1, 3);
+}
+
+static void a_second_node_of_a_living_name_is_refused(void **state) {
+  (void)state;
+  start_pair();
+  holt_sim_run(room, 1000);
+  struct holt_node_config config = settings("n1");
+  start(&n2, "n2", &config);
+  dial(&n2, "n0:7000");
+  holt_sim_run(room, 5000);
+  assert_int_equal(n2.last_err.code, HOLT_ENAMEINUSE);
+  assert_int_equal(n0.refusal.code, HOLT_ENAMEINUSE);
+  assert_int_equal(n0.notices[HOLT_PEER_DISCONNECT], 0); /* the first one is not disturbed */
+  emit(&n0, 1, 3);
+  holt_sim_run(room, 1000);
+  assert_heard(&n1, 1, 3);
+  assert_int_equal(n2.heard_count, 0);
+}
+
+static void a_node_of_our_own_name_is_refused(void **state) {
+  (void)state;
+  struct holt_node_config config = settings("n0");
+  start_named(&n0, "n0");
+  start(&n2, "n2", &config);
+  dial(&n2, "n0:7000");
+  holt_sim_run(room, 1000);
+  assert_int_equal(n2.last_err.code, HOLT_ENAMEINUSE);
+  assert_int_equal(n0.refusal.code, HOLT_ENAMEINUSE);
+}
+
+static void one_peer_too_many_is_refused_with_the_reason(void **state) {
+  (void)state;
+  struct holt_node_config config = settings("n0");
+  config.link.max_peers = 1;
+  start(&n0, "n0", &config);
+  start_named(&n1, "n1");
+  start_named(&n2, "n2");
+  dial(&n1, "n0:7000");
+  holt_sim_run(room, 1000);
+  dial(&n2, "n0:7000");
+  holt_sim_run(room, 1000);
+  assert_int_equal(n2.last_err.code, HOLT_EMAXPEERS);
+  assert_int_equal(n0.refusal.code, HOLT_EMAXPEERS);
+}
+
+/* --- Falling apart ---------------------------------------------------------------------------------------
+ */
+
+static void silence_ends_a_link_and_healing_brings_it_back(void **state) {
+  (void)state;
+  start_pair();
+  holt_sim_run(room, 1000);
+  holt_sim_cut(room, "n0", "n1", true);
+  holt_sim_cut(room, "n1", "n0", true);
+  emit(&n0, 1, 3);
+  holt_sim_run(room, 4900);
+  assert_int_equal(n1.notices[HOLT_PEER_DISCONNECT], 1);
+  assert_int_equal(n1.last_err.code, HOLT_ETIMEOUT);
+  holt_sim_cut(room, "n0", "n1", false);
+  holt_sim_cut(room, "n1", "n0", false);
+  holt_sim_run(room, 70000);
+  assert_heard(&n1, 1, 3);
+}
+
+static void a_half_open_connection_is_replaced(void **state) {
+  (void)state;
+  start_pair();
+  holt_sim_run(room, 500); /* before the first ping, which would find out */
+  holt_sim_cut(room, "n1", "n0", true); /* n1 hears n0, n0 does not hear n1: only n0 gives up by itself … */
+  struct holt_link *link = holt_links_first(holt_node_links(n1.node));
+  holt_link_reset(link); /* … but n1 loses the connection first, and its reset is lost on the way */
+  holt_sim_run(room, 10);
+  assert_true(status_of(&n0).is_up);
+  holt_sim_cut(room, "n1", "n0", false);
+  holt_sim_run(room, 500);
+  assert_int_equal(n0.last_err.code, HOLT_EREPLACED);
+  emit(&n0, 1, 3);
+  holt_sim_run(room, 500);
+  assert_heard(&n1, 1, 3);
+}
+
+static void an_idle_link_stays_up_by_pings(void **state) {
+  (void)state;
+  start_pair();
+  holt_sim_run(room, 1000);
+  uint64_t before = holt_sim_events(room);
+  holt_sim_run(room, 600000);
+  assert_int_equal(n0.notices[HOLT_PEER_DISCONNECT], 0);
+  /* one second a ping (a quarter of the limit), each with its answer, both ways: a bounded number of events
+   */
+  assert_in_range(holt_sim_events(room) - before, 600, 6000);
+}
+
+static void the_wait_between_attempts_grows_to_its_limit_and_is_reset_by_a_handshake(void **state) {
+  (void)state;
+  struct holt_node_config config = settings("n1");
+  config.link.backoff_min_ms = 100;
+  config.link.backoff_max_ms = 1000;
+  start(&n1, "n1", &config);
+  dial(&n1, "n0:7000"); /* nobody there */
+  holt_sim_run(room, 20000);
+  assert_true(n1.delay_count > 10);
+  for (unsigned i = 0; i < n1.delay_count; i++) assert_true(n1.delays[i] <= (i < 4 ? 100u << i : 1000u));
+  assert_in_range(n1.delay_max_ms, 500, 1000);
+  start_named(&n0, "n0");
+  holt_sim_run(room, 2000);
+  assert_int_equal(n1.notices[HOLT_PEER_INITIALIZED], 1);
+  unsigned before = n1.delay_count;
+  holt_sim_break(room, "n0", "n1");
+  holt_sim_run(room, 2000);
+  assert_int_equal(n1.delay_count, before + 1);
+  assert_true(n1.delays[before] <= 100);
+}
+
+static void a_limit_of_two_keeps_the_two_newest_and_tells_the_rest(void **state) {
+  (void)state;
+  struct holt_node_config config = settings("n1");
+  config.link.buffer_max = 2;
+  start_named(&n0, "n0");
+  start(&n1, "n1", &config);
+  dial(&n1, "n0:7000");
+  holt_sim_run(room, 1000);
+  emit(&n1, 1, 1); /* so that n0 knows n1 */
+  holt_sim_run(room, 2000);
+  holt_sim_cut(room, "n1", "n0", true);
+  holt_sim_break(room, "n0", "n1");
+  holt_sim_run(room, 100);
+  emit(&n1, 2, 6);
+  assert_int_equal(n1.notices[HOLT_PEER_DROPPED], 3);
+  assert_int_equal(n1.last_err.code, HOLT_EFULL);
+  holt_sim_cut(room, "n1", "n0", false);
+  holt_sim_run(room, 70000);
+  assert_int_equal(n0.heard_count, 3);
+  assert_int_equal(n0.heard[1], 5);
+  assert_int_equal(n0.heard[2], 6);
+  assert_int_equal(n0.lost, 3);
+}
+
+static void what_grows_too_old_is_dropped_and_told(void **state) {
+  (void)state;
+  struct holt_node_config config = settings("n1");
+  config.link.buffer_timeout_ms = 10000;
+  start_named(&n0, "n0");
+  start(&n1, "n1", &config);
+  dial(&n1, "n0:7000");
+  holt_sim_run(room, 1000);
+  emit(&n1, 1, 1);
+  holt_sim_run(room, 2000);
+  holt_sim_cut(room, "n1", "n0", true);
+  emit(&n1, 2, 4); /* already sent once: these have their numbers */
+  holt_sim_run(room, 9000);
+  assert_int_equal(status_of(&n1).buffered, 3);
+  emit(&n1, 5, 5);
+  holt_sim_run(room, 4000);
+  assert_int_equal(n1.notices[HOLT_PEER_DROPPED], 3);
+  assert_int_equal(n1.last_err.code != 0, 1);
+  holt_sim_cut(room, "n1", "n0", false);
+  holt_sim_run(room, 70000);
+  assert_int_equal(n0.lost, 3);
+  assert_int_equal(n0.heard_count, 2);
+  assert_int_equal(n0.heard[1], 5);
+}
+
+static void an_absent_node_that_nobody_dials_is_forgotten(void **state) {
+  (void)state;
+  struct holt_node_config config = settings("n0");
+  config.link.buffer_timeout_ms = 5000;
+  start(&n0, "n0", &config);
+  start_named(&n1, "n1");
+  dial(&n1, "n0:7000");
+  holt_sim_run(room, 1000);
+  kill_station(&n1);
+  holt_sim_run(room, 1000);
+  emit(&n0, 1, 2);
+  assert_int_equal(status_of(&n0).buffered, 2);
+  holt_sim_run(room, 20000);
+  assert_null(holt_links_first(holt_node_links(n0.node)));
+  assert_int_equal(n0.notices[HOLT_PEER_CLOSE], 1);
+}
+
+static void a_new_boot_of_the_same_name_gets_what_was_not_acknowledged(void **state) {
+  (void)state;
+  start_pair();
+  holt_sim_run(room, 1000);
+  n1.holds = true; /* handlers that never return */
+  emit(&n0, 1, 5);
+  holt_sim_run(room, 3000);
+  assert_int_equal(n1.heard_count, 5);
+  kill_station(&n1);
+  holt_sim_run(room, 100);
+  emit(&n0, 6, 8);
+  start_named(&n1, "n1");
+  dial(&n1, "n0:7000");
+  holt_sim_run(room, 3000);
+  assert_heard(&n1, 1, 8); /* at least once: the five were handled before, though never acknowledged */
+  assert_int_equal(status_of(&n0).buffered, 0);
+}
+
+/* --- Flow ------------------------------------------------------------------------------------------------
+ */
+
+static unsigned woken;
+static void on_woken(void *arg) {
+  (void)arg;
+  woken++;
+}
+
+static void an_emitter_waits_for_credit_and_is_woken_by_it(void **state) {
+  (void)state;
+  struct holt_node_config config = settings("n0");
+  config.link.window_bytes = 10000;
+  start(&n0, "n0", &config);
+  start_named(&n1, "n1");
+  dial(&n1, "n0:7000");
+  holt_sim_run(room, 1000);
+  n1.holds = true;
+  unsigned sent = 0;
+  while (emit_sized(&n0, sent + 1, 1000, NULL) == 0) {
+    sent++;
+    holt_sim_run(room, 10);
+  }
+  assert_int_equal(sent, 9);
+  struct holt_bus_waiter waiter = {0};
+  woken = 0;
+  holt_bus_wait(holt_node_bus(n0.node), &waiter, on_woken, NULL);
+  holt_sim_run(room, 10000);
+  assert_int_equal(woken, 0);
+  assert_true(status_of(&n0).is_up); /* waiting is not silence */
+  n1.holds = false;
+  for (unsigned i = 0; i < n1.held_count; i++) holt_event_done(n1.held[i]);
+  n1.held_count = 0;
+  holt_sim_run(room, 2000);
+  assert_int_equal(woken, 1);
+  assert_int_equal(emit_sized(&n0, sent + 1, 1000, NULL), 0);
+  holt_sim_run(room, 100);
+  assert_heard(&n1, 1, sent + 1);
+}
+
+static void an_emitter_may_wait_for_an_absent_peer(void **state) {
+  (void)state;
+  struct holt_node_config config = settings("n1");
+  config.link.overflow = HOLT_OVERFLOW_WAIT;
+  config.link.buffer_max = 3;
+  start(&n1, "n1", &config);
+  dial(&n1, "n0:7000");
+  holt_sim_run(room, 100);
+  emit(&n1, 1, 3);
+  assert_int_equal(emit_sized(&n1, 4, 8, NULL), HOLT_EAGAIN);
+  struct holt_bus_waiter waiter = {0};
+  woken = 0;
+  holt_bus_wait(holt_node_bus(n1.node), &waiter, on_woken, NULL);
+  start_named(&n0, "n0");
+  holt_sim_run(room, 60000);
+  assert_int_equal(woken, 1);
+  emit(&n1, 4, 4);
+  holt_sim_run(room, 100);
+  assert_heard(&n0, 1, 4);
+}
+
+static void an_absent_peer_may_also_mean_an_error(void **state) {
+  (void)state;
+  struct holt_node_config config = settings("n1");
+  struct holt_err err;
+  config.link.overflow = HOLT_OVERFLOW_ERROR;
+  config.link.buffer_max = 3;
+  start(&n1, "n1", &config);
+  dial(&n1, "n0:7000");
+  emit(&n1, 1, 3);
+  assert_int_equal(emit_sized(&n1, 4, 8, &err), HOLT_EFULL);
+}
+
+static void a_large_event_passes_and_one_too_large_is_refused_at_once(void **state) {
+  (void)state;
+  struct holt_err err;
+  start_pair();
+  holt_sim_run(room, 1000);
+  assert_int_equal(emit_sized(&n1, 1, 7 * 1024 * 1024, NULL), 0);
+  assert_int_equal(emit_sized(&n1, 2, 9 * 1024 * 1024, &err), HOLT_ETOOLARGE);
+  assert_non_null(strstr(err.message, "at most 8388608"));
+  holt_sim_run(room, 1000);
+  assert_heard(&n0, 1, 1);
+}
+
+static void what_was_handled_is_acknowledged_within_the_interval(void **state) {
+  (void)state;
+  start_pair();
+  holt_sim_run(room, 1000);
+  emit(&n1, 1, 10);
+  holt_sim_run(room, 500);
+  assert_int_equal(status_of(&n1).buffered, 10);
+  holt_sim_run(room, 600);
+  assert_int_equal(status_of(&n1).buffered, 0);
+  assert_int_equal(status_of(&n1).acknowledged, 10);
+  assert_int_equal(n1.notices[HOLT_PEER_ACKNOWLEDGE], 1);
+  emit(&n1, 11, 10 + 256); /* and at once after so many */
+  holt_sim_run(room, 50);
+  assert_int_equal(status_of(&n1).buffered, 0);
+}
+
+/* --- Farewell --------------------------------------------------------------------------------------------
+ */
+
+static void a_node_that_closes_first_sends_everything(void **state) {
+  (void)state;
+  start_pair();
+  holt_sim_run(room, 1000);
+  emit(&n1, 1, 2000);
+  holt_node_close(n1.node);
+  assert_int_equal(emit_sized(&n1, 9999, 8, NULL), HOLT_ECLOSED);
+  holt_sim_run(room, 1000);
+  assert_true(n1.is_closed);
+  assert_heard(&n0, 1, 2000);
+  assert_int_equal(n0.last_err.code, HOLT_ECLOSED);
+  assert_int_equal(n1.notices[HOLT_PEER_CLOSE], 1);
+}
+
+static void a_closing_node_does_not_wait_for_ever(void **state) {
+  (void)state;
+  start_pair();
+  holt_sim_run(room, 1000);
+  n0.holds = true;
+  emit(&n1, 1, 5);
+  holt_node_close(n1.node);
+  holt_sim_run(room, 4000);
+  assert_false(n1.is_closed);
+  holt_sim_run(room, 2000);
+  assert_true(n1.is_closed);
+}
+
+static void a_closed_peer_is_not_dialled_again(void **state) {
+  (void)state;
+  start_named(&n0, "n0");
+  start_named(&n1, "n1");
+  struct holt_peer *peer = dial(&n1, "n0:7000");
+  holt_sim_run(room, 1000);
+  holt_peer_close(peer);
+  holt_sim_run(room, 60000);
+  assert_int_equal(n1.notices[HOLT_PEER_CLOSE], 1);
+  assert_int_equal(n0.notices[HOLT_PEER_INITIALIZED], 1);
+  assert_false(status_of(&n0).is_up);
+  assert_null(holt_links_first(holt_node_links(n1.node)));
+}
+
+static void a_disconnected_node_goes_on_listening(void **state) {
+  (void)state;
+  start_pair();
+  holt_sim_run(room, 1000);
+  holt_node_disconnect(n1.node);
+  holt_sim_run(room, 60000);
+  assert_false(status_of(&n0).is_up);
+  assert_int_equal(n1.notices[HOLT_PEER_CLOSE], 1);
+  dial(&n0, "n1:7000");
+  emit(&n0, 1, 2);
+  holt_sim_run(room, 5000);
+  assert_heard(&n1, 1, 2);
+}
+
+/* --- Strangers -------------------------------------------------------------------------------------------
+ */
+
+struct stranger {
+  struct holt_stream *stream;
+  uint8_t got[4096];
+  size_t got_len;
+  int ended;
+};
+static struct stranger stranger;
+
+static void stranger_data(void *arg, const uint8_t *data, size_t len) {
+  struct stranger *s = arg;
+  if (len > sizeof s->got - s->got_len) len = sizeof s->got - s->got_len;
+  memcpy(s->got + s->got_len, data, len);
+  s->got_len += len;
+}
+
+static void stranger_end(void *arg, int status) {
+  ((struct stranger *)arg)->ended = status;
+}
+
+static void stranger_dialled(void *arg, struct holt_stream *stream, const struct holt_err *err) {
+  struct stranger *s = arg;
+  assert_null(err);
+  s->stream = stream;
+  stream->on_data = stranger_data;
+  stream->on_end = stranger_end;
+  stream->arg = s;
+}
+
+/* Send bytes to n0 as somebody who is no node; returns when n0 has answered or hung up. */
+static void say_to_n0(struct holt_env *env, const void *bytes, size_t len) {
+  memset(&stranger, 0, sizeof stranger);
+  holt_env_dial(env, "n0:7000", stranger_dialled, &stranger);
+  holt_sim_run(room, 50);
+  (void)holt_stream_write(stranger.stream, bytes, len);
+  holt_sim_run(room, 200);
+}
+
+static void hang_up(void) {
+  holt_stream_close(stranger.stream, true);
+  holt_sim_run(room, 100);
+}
+
+static size_t hello_frame(uint8_t out[512], uint16_t version) {
+  struct holt_hello hello = {.version = version,
+                             .id = 5,
+                             .boot = 6,
+                             .connection = 7,
+                             .timeout_ms = 60000,
+                             .frame_max = 1 << 20,
+                             .name = "stranger",
+                             .channel = "holt"};
+  struct holt_writer body = {0};
+  holt_hello_write(&body, &hello);
+  struct holt_frame frame = {.len = (uint32_t)body.len, .type = HOLT_WIRE_HELLO, .lane = HOLT_LANE_CONTROL};
+  holt_frame_write(out, &frame);
+  memcpy(out + HOLT_WIRE_HEADER, body.data, body.len);
+  size_t len = HOLT_WIRE_HEADER + body.len;
+  holt_writer_free(&body);
+  return len;
+}
+
+static void assert_n0_lives(void) {
+  start_named(&n1, "n1");
+  dial(&n1, "n0:7000");
+  unsigned before = n0.heard_count;
+  emit(&n1, 1, 3);
+  holt_sim_run(room, 2000);
+  assert_int_equal(n0.heard_count, before + 3);
+}
+
+static void another_version_is_refused_in_words(void **state) {
+  (void)state;
+  uint8_t bytes[512];
+  start_named(&n0, "n0");
+  struct holt_env *env = holt_sim_host(room, "x");
+  say_to_n0(env, bytes, hello_frame(bytes, 77));
+  struct holt_frame frame;
+  struct holt_reason reason;
+  assert_int_equal(holt_frame_read(stranger.got, 1000, &frame, NULL), 0);
+  assert_int_equal(frame.type, HOLT_WIRE_REFUSE);
+  assert_int_equal(holt_reason_read(holt_buf(stranger.got + HOLT_WIRE_HEADER, frame.len), &reason, NULL), 0);
+  assert_string_equal(reason.word, "wrong_version");
+  assert_int_equal(n0.refusal.code, HOLT_EVERSION);
+  hang_up();
+  assert_n0_lives();
+}
+
+static void garbage_is_refused_and_the_node_lives_on(void **state) {
+  (void)state;
+  static const char *const junk[] = {
+      "GET / HTTP/1.1\r\nHost: otter\r\n\r\n", "\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff",
+      "\x00\x00\x10\x00\x01\x00\x00\x00\x00\x00\x00\x00", "{\"json\":true}........"};
+  start_named(&n0, "n0");
+  struct holt_env *env = holt_sim_host(room, "x");
+  for (size_t i = 0; i < sizeof junk / sizeof junk[0]; i++) {
+    say_to_n0(env, junk[i], i == 0 || i == 3 ? strlen(junk[i]) : 12);
+    assert_int_equal(stranger.ended, HOLT_EEOF);
+    assert_int_equal(n0.refused, i + 1);
+    assert_int_equal(n0.refusal.code, HOLT_EPROTOCOL);
+    hang_up();
+  }
+  assert_n0_lives();
+}
+
+static void a_message_out_of_place_is_refused(void **state) {
+  (void)state;
+  uint8_t bytes[1024];
+  start_named(&n0, "n0");
+  struct holt_env *env = holt_sim_host(room, "x");
+  size_t len = hello_frame(bytes, HOLT_WIRE_VERSION);
+  len += hello_frame(bytes + len, HOLT_WIRE_VERSION); /* a second hello */
+  say_to_n0(env, bytes, len);
+  assert_int_equal(n0.refusal.code, HOLT_EPROTOCOL);
+  hang_up();
+  len = hello_frame(bytes, HOLT_WIRE_VERSION);
+  struct holt_frame event = {.len = 0, .type = HOLT_WIRE_EVENT, .lane = HOLT_LANE_BUS};
+  holt_frame_write(bytes + len, &event); /* an event before the handshake is finished */
+  say_to_n0(env, bytes, len + HOLT_WIRE_HEADER);
+  assert_int_equal(n0.refused, 2);
+  hang_up();
+  assert_n0_lives();
+}
+
+static void who_says_nothing_is_given_up_in_time(void **state) {
+  (void)state;
+  start_named(&n0, "n0");
+  struct holt_env *env = holt_sim_host(room, "x");
+  say_to_n0(env, "\x10", 1); /* the beginning of a frame, and then nothing */
+  holt_sim_run(room, 5000);
+  assert_int_equal(n0.refusal.code, HOLT_ETIMEOUT);
+  hang_up();
+}
+
+static void bytes_may_come_one_at_a_time(void **state) {
+  (void)state;
+  holt_sim_free(room);
+  struct holt_sim_config config = {.seed = 3, .delay_max_us = 10, .chunk_max = 1};
+  room = holt_sim_new(&config);
+  start_pair();
+  emit(&n1, 1, 100);
+  holt_sim_run(room, 1000);
+  emit(&n0, 1, 100);
+  holt_sim_run(room, 5000);
+  assert_heard(&n0, 1, 100);
+  assert_heard(&n1, 1, 100);
+}
+
+static void listening_outside_this_machine_needs_a_word(void **state) {
+  (void)state;
+  struct holt_node_config config = settings("n0");
+  struct holt_err err;
+  config.insecure = false;
+  start(&n0, "n0", &config);
+  assert_int_equal(holt_node_listen(n0.node, "0.0.0.0:7001", NULL, &err), HOLT_EINSECURE);
+  assert_non_null(strstr(err.message, "insecure"));
+  assert_int_equal(holt_node_listen(n0.node, "127.0.0.1:7001", NULL, &err), 0);
+  assert_int_equal(holt_node_listen(n0.node, "127.0.0.1:7001", NULL, &err), HOLT_EINUSE);
+  assert_int_equal(holt_node_listen(n0.node, "no port", NULL, &err), HOLT_EADDRESS);
+}
+
+static void settings_out_of_range_are_refused_in_words(void **state) {
+  (void)state;
+  struct holt_node *node;
+  struct holt_err err;
+  struct holt_env *env = holt_sim_host(room, "x");
+  struct holt_node_config config = settings("a name with spaces");
+  assert_int_equal(holt_node_new(env, &config, &ops, &n0, &node, &err), HOLT_EINVAL);
+  config = settings("x");
+  config.link.channel = "";
+  assert_int_equal(holt_node_new(env, &config, &ops, &n0, &node, &err), HOLT_EINVAL);
+  config = settings("x");
+  config.transport = "tpc";
+  assert_int_equal(holt_node_new(env, &config, &ops, &n0, &node, &err), HOLT_EINVAL);
+  assert_non_null(strstr(err.message, "tcp, memory"));
+}
+
+#define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+      T(what_is_emitted_before_the_link_stands_arrives_in_order),
+      T(two_nodes_that_dial_each_other_keep_one_link),
+      T(the_same_address_is_the_same_peer),
+      T(another_channel_is_refused_on_both_sides_without_a_storm),
+      T(a_node_does_not_link_to_itself),
+      T(a_second_node_of_a_living_name_is_refused),
+      T(a_node_of_our_own_name_is_refused),
+      T(one_peer_too_many_is_refused_with_the_reason),
+      T(silence_ends_a_link_and_healing_brings_it_back),
+      T(a_half_open_connection_is_replaced),
+      T(an_idle_link_stays_up_by_pings),
+      T(the_wait_between_attempts_grows_to_its_limit_and_is_reset_by_a_handshake),
+      T(a_limit_of_two_keeps_the_two_newest_and_tells_the_rest),
+      T(what_grows_too_old_is_dropped_and_told),
+      T(an_absent_node_that_nobody_dials_is_forgotten),
+      T(a_new_boot_of_the_same_name_gets_what_was_not_acknowledged),
+      T(an_emitter_waits_for_credit_and_is_woken_by_it),
+      T(an_emitter_may_wait_for_an_absent_peer),
+      T(an_absent_peer_may_also_mean_an_error),
+      T(a_large_event_passes_and_one_too_large_is_refused_at_once),
+      T(what_was_handled_is_acknowledged_within_the_interval),
+      T(a_node_that_closes_first_sends_everything),
+      T(a_closing_node_does_not_wait_for_ever),
+      T(a_closed_peer_is_not_dialled_again),
+      T(a_disconnected_node_goes_on_listening),
+      T(another_version_is_refused_in_words),
+      T(garbage_is_refused_and_the_node_lives_on),
+      T(a_message_out_of_place_is_refused),
+      T(who_says_nothing_is_given_up_in_time),
+      T(bytes_may_come_one_at_a_time),
+      T(listening_outside_this_machine_needs_a_word),
+      T(settings_out_of_range_are_refused_in_words),
+  };
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}
