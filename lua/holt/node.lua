@@ -374,8 +374,15 @@ function M.new(given)
       give_up(node, failure)
     end
   end
+  if M.on_new then
+    M.on_new(node)
+  end
   return node
 end
+
+---Set by `holt run`: told of each node the script makes.
+---@type nil|fun(node: holt.Node)
+M.on_new = nil
 
 ---The nodes of this state that are open.
 ---@return holt.Node[]

@@ -4,6 +4,7 @@
  * - Woken by the owner, or by its timer: the coroutine goes on and looks again.
  * - Canceled: the record leaves the list, nothing else happens. */
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "base/mem.h"
 #include "binding/outside.h"
@@ -92,9 +93,52 @@ static int l_handles(lua_State *L) {
   return 1;
 }
 
+/* is_terminal(0, 1 or 2) */
+static int l_is_terminal(lua_State *L) {
+  lua_pushboolean(L, isatty((int)luaL_checkinteger(L, 1)));
+  return 1;
+}
+
+static int l_pid(lua_State *L) {
+  lua_pushinteger(L, getpid());
+  return 1;
+}
+
+/* executable() -> the path of the program that runs */
+static int l_executable(lua_State *L) {
+  char path[4096];
+  ssize_t len = readlink("/proc/self/exe", path, sizeof path);
+  if (len < 0) return holt_lua_fail_code(L, HOLT_ENOTFOUND);
+  lua_pushlstring(L, path, (size_t)len);
+  return 1;
+}
+
+/* error_list() -> { { code, text } ... } in the order of base/err.h */
+static int l_error_list(lua_State *L) {
+  static const struct {
+    const char *word, *text;
+  } list[] = {
+#define X(name, number, word, text) {word, text},
+      HOLT_ERRORS(X)
+#undef X
+  };
+  lua_newtable(L);
+  for (size_t i = 0; i < sizeof list / sizeof list[0]; i++) {
+    lua_createtable(L, 2, 0);
+    lua_pushstring(L, list[i].word);
+    lua_rawseti(L, -2, 1);
+    lua_pushstring(L, list[i].text);
+    lua_rawseti(L, -2, 2);
+    lua_rawseti(L, -2, (lua_Integer)i + 1);
+  }
+  return 1;
+}
+
 void holt_binding_outside(lua_State *L) {
-  lua_pushcfunction(L, l_handles);
-  lua_setfield(L, -2, "handles");
+  static const luaL_Reg functions[] = {{"handles", l_handles},       {"is_terminal", l_is_terminal},
+                                       {"executable", l_executable}, {"pid", l_pid},
+                                       {"error_list", l_error_list}, {NULL, NULL}};
+  luaL_setfuncs(L, functions, 0);
   holt__binding_stream(L);
   holt__binding_process(L);
   holt__binding_control(L);

@@ -79,7 +79,7 @@ static bool turn(struct holt_env *env, bool wait) {
   struct holt_uv *uv = (struct holt_uv *)env;
   uv_update_time(&uv->loop);
   update_now(uv);
-  holt__env_run_posts(env);
+  if (holt__env_run_posts(env) > 0) wait = false; /* who turns us may have something to do now */
   if (!holt_list_is_empty(&env->posts)) wait = false;
   bool is_alive = uv_run(&uv->loop, wait ? UV_RUN_ONCE : UV_RUN_NOWAIT) != 0;
   uv_update_time(&uv->loop);

@@ -1,0 +1,1 @@
+return { name = "demo", summary = "later", run = function() return 0 end }
