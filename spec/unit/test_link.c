@@ -295,7 +295,7 @@ static void silence_ends_a_link_and_healing_brings_it_back(void **state) {
 static void a_half_open_connection_is_replaced(void **state) {
   (void)state;
   start_pair();
-  holt_sim_run(room, 500); /* before the first ping, which would find out */
+  holt_sim_run(room, 500);              /* before the first ping, which would find out */
   holt_sim_cut(room, "n1", "n0", true); /* n1 hears n0, n0 does not hear n1: only n0 gives up by itself … */
   struct holt_link *link = holt_links_first(holt_node_links(n1.node));
   holt_link_reset(link); /* … but n1 loses the connection first, and its reset is lost on the way */
@@ -423,6 +423,32 @@ static void a_new_boot_of_the_same_name_gets_what_was_not_acknowledged(void **st
   dial(&n1, "n0:7000");
   holt_sim_run(room, 3000);
   assert_heard(&n1, 1, 8); /* at least once: the five were handled before, though never acknowledged */
+  assert_int_equal(status_of(&n0).buffered, 0);
+}
+
+static void a_handler_of_an_old_session_acknowledges_nothing_of_the_new_one(void **state) {
+  (void)state;
+  start_named(&n0, "n0");
+  start_named(&n1, "n1");
+  dial(&n0, "n1:7000");
+  n1.holds = true;
+  emit(&n0, 1, 2);
+  holt_sim_run(room, 1000);
+  assert_int_equal(n1.held_count, 2);
+  kill_station(&n0);
+  start_named(&n0, "n0");
+  dial(&n0, "n1:7000");
+  emit(&n0, 11, 12);
+  holt_sim_run(room, 1000);
+  assert_int_equal(n1.held_count, 4);
+  holt_event_done(n1.held[0]);
+  holt_event_done(n1.held[1]);
+  holt_sim_run(room, 5000);
+  assert_int_equal(status_of(&n0).buffered, 2);
+  holt_event_done(n1.held[2]);
+  holt_event_done(n1.held[3]);
+  n1.held_count = 0;
+  holt_sim_run(room, 2000);
   assert_int_equal(status_of(&n0).buffered, 0);
 }
 
@@ -784,6 +810,7 @@ int main(void) {
       T(what_grows_too_old_is_dropped_and_told),
       T(an_absent_node_that_nobody_dials_is_forgotten),
       T(a_new_boot_of_the_same_name_gets_what_was_not_acknowledged),
+      T(a_handler_of_an_old_session_acknowledges_nothing_of_the_new_one),
       T(an_emitter_waits_for_credit_and_is_woken_by_it),
       T(an_emitter_may_wait_for_an_absent_peer),
       T(an_absent_peer_may_also_mean_an_error),
