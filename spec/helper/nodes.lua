@@ -1,5 +1,6 @@
 --- Real node processes for specs: start, kill, pause, resume, restart, eval, wait_for, stop, output.
--- `nodes.guard(before_each, after_each)` inside a describe ends whatever a spec started, and fails the spec that left a process, a socket, a
+-- `nodes.guard(before_each, after_each)` inside a describe ends whatever a spec started, and fails the spec that left a process, a socket,
+-- a
 -- timer or a task of its own behind. Times are seconds.
 local control = require("holt.control")
 local core = require("holt.core")
@@ -231,7 +232,7 @@ local function wait_ready(self)
 end
 
 ---Start a node and wait until it answers.
----@param given { name: string, script?: string, file?: string, listen?: string|false, connect?: any[], flags?: string[], env?: table, args?: string[] }
+---@param given table name, script (text) or file, listen (false: nowhere), connect (nodes or addresses), flags, env, args
 ---@return spec.Node
 function M.start(given)
   local self = setmetatable({ name = given.name, given = given, lines = {} }, Node)

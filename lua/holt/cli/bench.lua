@@ -1,1 +1,236 @@
-return { name = "demo", summary = "later", run = function() return 0 end }
+--- holt bench: how fast, between two processes that it starts itself. Handlers and emits are Lua.
+-- The parent starts a sink and a source (`holt bench bus --role …`); the source drives one workload after the other and
+-- prints a line for each result, the sink measures what it receives.
+local children = require("holt.cli.children")
+local core = require("holt.core")
+local json = require("holt.json")
+local term = require("holt.cli.term")
+
+local verb = {
+  name = "bench",
+  usage = "holt bench bus [--json] [--seconds N]",
+  summary = "Measure events a second and round trips between two processes on this machine.",
+  examples = {
+    { "holt bench bus", "all workloads of the bus, 3 seconds each" },
+    { "holt bench bus --json --seconds 10", "one JSON object a line: workload, metric, value, unit" },
+  },
+  flags = {
+    { "json", help = "print one JSON object a line" },
+    { "seconds", "s", value = "N", help = "for each workload (3)", kind = "seconds" },
+    { "only", value = "WORKLOAD", help = "this workload only",
+      values = { "bus_raw_64B", "bus_raw_1KiB", "bus_msgpack_5f", "bus_rtt_64B" } },
+    { "role", value = "ROLE", help = "be the sink or the source (the command does this by itself)", values = { "sink", "source" } },
+    { "connect", value = "ADDRESS", help = "with --role source: the sink" },
+  },
+  arguments = { min = 1, max = 1, names = "what to measure (bus)" },
+}
+
+local FLOWS = { "bus_raw_64B", "bus_raw_1KiB", "bus_msgpack_5f" }
+local SUBJECTS = { bus_raw_64B = "flow.raw.a", bus_raw_1KiB = "flow.raw.b", bus_msgpack_5f = "flow.fields" }
+local PATTERN_OF_RAW = "raw.>"
+local WARM_UP = 0.3 -- seconds not counted
+
+local function tell(result)
+  io.stdout:write(json.encode(result), "\n")
+  io.stdout:flush()
+end
+
+local function new_node(values)
+  local holt = require("holt")
+  return holt.node {
+    name = "bench-" .. values.role,
+    channel = "holt-bench",
+    listen = values.role == "sink" and "127.0.0.1:0" or nil,
+    connect = values.connect,
+    overflow = "wait",
+    subjects = { ["flow.raw.>"] = "raw", [PATTERN_OF_RAW] = "raw" },
+  }
+end
+
+-- Counts what comes; the clock starts with the first event after the warm-up and stops with the last.
+local function be_sink(values)
+  local node = new_node(values)
+  local count, first, last = 0, nil, nil
+  node:on("control.begin", function()
+    count, first, last = 0, nil, nil
+  end)
+  local function take()
+    count = count + 1
+    if count == 1 then
+      first = core.now()
+    elseif count % 256 == 0 then
+      last = core.now()
+    end
+  end
+  node:on("flow.raw.*", take)
+  node:on("flow.fields", take)
+  node:on("raw.ping", function(text)
+    node:emit("raw.pong", text)
+  end)
+  node:on("control.end", function()
+    local counted = count // 256 * 256
+    node:emit("control.result", counted, first and last and (counted - 1) / (last - first) or 0)
+  end)
+  tell { listening = node:status().listen[1] }
+  return nil
+end
+
+local function flow(node, name, seconds)
+  local subject = SUBJECTS[name]
+  local payload = name == "bus_raw_1KiB" and ("x"):rep(1024) or ("x"):rep(64)
+  local emit, now = node.emit, core.now
+  local is_fields = name == "bus_msgpack_5f"
+  local function burst(until_when)
+    while true do
+      for i = 1, 256 do
+        if is_fields then
+          assert(emit(node, subject, { id = i, name = "sensor", value = 21.5, ok = true, tags = "a,b" }))
+        else
+          assert(emit(node, subject, payload))
+        end
+      end
+      if now() >= until_when then
+        return
+      end
+    end
+  end
+  burst(now() + WARM_UP)
+  node:emit("control.begin")
+  burst(now() + seconds)
+  local gate, rate = core.gate(), nil
+  node:once("control.result", function(_, value)
+    rate = value
+    gate:open()
+  end)
+  node:emit("control.end")
+  gate:wait()
+  tell { workload = name, metric = "received", value = math.floor(rate + 0.5), unit = "events/s" }
+end
+
+local function round_trips(node, name, seconds)
+  local payload, now = ("x"):rep(64), core.now
+  local times, count = {}, 0
+  local gate = core.gate()
+  local began, started, warm = now(), 0, false
+  local function ping()
+    started = now()
+    assert(node:emit("raw.ping", payload))
+  end
+  node:on("raw.pong", function()
+    local ended = now()
+    if warm then
+      count = count + 1
+      times[count] = ended - started
+    elseif ended - began > WARM_UP then
+      warm = true
+    end
+    if ended - began > seconds + WARM_UP then
+      gate:open()
+      return
+    end
+    ping()
+  end)
+  ping()
+  gate:wait()
+  table.sort(times)
+  local function percentile(p)
+    return math.floor((times[math.max(1, math.ceil(#times * p))] or 0) * 1e7 + 0.5) / 10
+  end
+  tell { workload = name, metric = "p50", value = percentile(0.50), unit = "us" }
+  tell { workload = name, metric = "p99", value = percentile(0.99), unit = "us" }
+end
+
+local function be_source(values)
+  local node = new_node(values)
+  local linked = core.gate()
+  node.events:once("peer_connected", function()
+    linked:open()
+  end)
+  linked:wait()
+  local seconds = values.seconds or 3
+  for _, name in ipairs(FLOWS) do
+    if not values.only or values.only == name then
+      flow(node, name, seconds)
+    end
+  end
+  if not values.only or values.only == "bus_rtt_64B" then
+    round_trips(node, "bus_rtt_64B", seconds)
+  end
+  return 0
+end
+
+-- --- The parent -------------------------------------------------------------------------------------------------
+
+local function show(values, result)
+  if values.json then
+    term.print(("{\"workload\":%q,\"metric\":%q,\"value\":%s,\"unit\":%q}"):format(result.workload, result.metric,
+      json.encode(result.value), result.unit))
+    return
+  end
+  local number = result.unit == "us" and ("%.1f"):format(result.value) or ("%d"):format(result.value)
+  term.print(("%-18s %-10s %12s %s"):format(result.workload, result.metric, number, result.unit))
+end
+
+function verb.run(values, arguments)
+  if arguments[1] ~= "bus" then
+    term.say("there is nothing to measure called '%s'; there is: holt bench bus", arguments[1])
+    return 2
+  elseif values.role == "sink" then
+    return be_sink(values)
+  elseif values.role == "source" then
+    return be_source(values)
+  end
+  local group, address, listening = children.new(), nil, core.gate()
+  local seconds = values.seconds or 3
+  local total = (values.only and 1 or #FLOWS + 1) * (seconds + WARM_UP)
+  local began
+  local function on_line(_, line, which)
+    local result = which == "stdout" and json.decode(line)
+    if type(result) ~= "table" then
+      io.stderr:write(line, "\n")
+    elseif result.listening then
+      address = result.listening
+      listening:open()
+    else
+      term.progress("", nil)
+      show(values, result)
+    end
+  end
+  local function on_end()
+    listening:open()
+  end
+  core.on_signal("SIGINT", function()
+    group:kill()
+    core.exit(1)
+  end)
+  local sink, err = group:start("sink", { core.executable(), "bench", "bus", "--role=sink" }, on_line, on_end)
+  if not sink then
+    term.say("%s", tostring(err))
+    return 1
+  end
+  listening:wait()
+  local command = { core.executable(), "bench", "bus", "--role=source", "--connect=" .. tostring(address), "--seconds=" .. seconds }
+  if values.only then
+    table.insert(command, "--only=" .. values.only)
+  end
+  local source = group:start("source", command, on_line, on_end)
+  began = core.now()
+  local ticker = core.go(function()
+    while true do
+      term.progress("holt bench bus", math.min(1, (core.now() - began) / total))
+      core.sleep(0.1)
+    end
+  end)
+  source.ended:wait()
+  ticker:cancel()
+  term.progress("", nil)
+  group:kill()
+  group:wait()
+  if source.code ~= 0 or source.signal then
+    term.say("the source %s; what it said is above", children.describe_end(source))
+    return 1
+  end
+  return 0
+end
+
+return verb
