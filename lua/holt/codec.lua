@@ -7,10 +7,17 @@ local options = require("holt.options")
 
 local M = {}
 
+---A codec that we bring.
 ---@class holt.Codec
 ---@field encode fun(...: any): string|nil, holt.Error? Values to bytes; nil and an error when they have no form.
 ---@field decode fun(bytes: string): true|nil, ... `true` and the values, or nil and an error.
----@field id? integer Its number in the frame: 16 to 255, the same on every node.
+---@field id integer Its number in the frame.
+
+---A codec of your own. Either function raises when it cannot do its work.
+---@class holt.CustomCodec
+---@field encode fun(...: any): string The arguments of emit to bytes.
+---@field decode fun(bytes: string): ... Bytes to the arguments of handlers.
+---@field id? integer Its number in the frame: 16 (the default) to 255, the same on every node.
 
 -- The numbers of the codecs we bring; 3 is kept for protobuf.
 M.ids = { raw = 0, msgpack = 1, json = 2 }
@@ -51,7 +58,7 @@ local function wrap(name, codec)
     if not results[1] then
       return errors.fail("codec", ("codec '%s': %s"):format(name, tostring(results[2])), { cause = results[2] })
     end
-    return table.unpack(results, 1, results.n)
+    return table.unpack(results, 1, results.n) -- true, and the values
   end
 end
 
@@ -75,7 +82,7 @@ end
 ---What `codec`, `codecs` and `subjects` of a node's options come to. Raises for misuse at `level`.
 ---@param settings table
 ---@param level integer
----@return { default: integer, customs: table<integer, holt.Codec>, subjects: { [1]: string, [2]: integer }[] }
+---@return { default: integer, customs: table<integer, table>, subjects: { [1]: string, [2]: integer }[] }
 function M.plan(settings, level)
   level = level + 1
   local ids, customs = {}, { [M.ids.json] = M.json }

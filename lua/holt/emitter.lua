@@ -22,9 +22,10 @@ function M.new(what, names, on_change)
   return setmetatable({ handlers = {}, names = names, what = what, on_change = on_change }, Emitter)
 end
 
-local function check(self, method, name, f, is_optional)
+-- Misuse is told at the line that is `level` calls further out.
+local function check(self, method, name, f, is_optional, level)
   if type(name) ~= "string" then
-    error(("%s:%s: expected the name of an event, got %s"):format(self.what, method, type(name)), 4)
+    error(("%s:%s: expected the name of an event, got %s"):format(self.what, method, type(name)), level)
   end
   local is_known = false
   for _, known in ipairs(self.names) do
@@ -39,23 +40,29 @@ local function check(self, method, name, f, is_optional)
         name,
         near and (", did you mean '%s'?"):format(near) or ("; there are: " .. table.concat(self.names, ", "))
       ),
-      4
+      level
     )
   end
   if type(f) ~= "function" and not (is_optional and f == nil) then
-    error(("%s:%s: the handler must be a function, got %s"):format(self.what, method, type(f)), 4)
+    error(("%s:%s: the handler must be a function, got %s"):format(self.what, method, type(f)), level)
   end
 end
 
-local function add(self, method, name, f, is_once)
-  check(self, method, name, f, false)
+---Add a handler for an object that holds this emitter: misuse is told at the line of that object's caller.
+---@param self holt.Emitter
+---@param method "on"|"once"
+---@param name string
+---@param f function
+---@param level integer 3 when called by a method that the user called.
+function M.add(self, method, name, f, level)
+  check(self, method, name, f, false, level + 1)
+  local is_once = method == "once"
   local list = self.handlers[name] or {}
   self.handlers[name] = list
   list[#list + 1] = { f = f, is_once = is_once }
   if self.on_change then
     self.on_change(name, #list)
   end
-  return self
 end
 
 ---Run `f` each time.
@@ -63,7 +70,8 @@ end
 ---@param f function
 ---@return holt.Emitter self
 function Emitter:on(name, f)
-  return add(self, "on", name, f, false)
+  M.add(self, "on", name, f, 3)
+  return self
 end
 
 ---Run `f` the next time only.
@@ -71,7 +79,8 @@ end
 ---@param f function
 ---@return holt.Emitter self
 function Emitter:once(name, f)
-  return add(self, "once", name, f, true)
+  M.add(self, "once", name, f, 3)
+  return self
 end
 
 ---Take a handler away; without `f` all of that name.
@@ -79,7 +88,7 @@ end
 ---@param f? function
 ---@return boolean found
 function Emitter:off(name, f)
-  check(self, "off", name, f, true)
+  check(self, "off", name, f, true, 3)
   local found, kept = false, {}
   for _, handler in ipairs(self.handlers[name] or {}) do
     if (f == nil or handler.f == f) and not (found and f) then

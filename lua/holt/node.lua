@@ -41,13 +41,13 @@ Peer.__index = Peer
 
 ---Listen to what happens to this peer: connect peerid initialized acknowledge disconnect backoff reconnect dropped close.
 function Peer:on(name, f)
-  self.events:on(name, f)
+  emitter.add(self.events, "on", name, f, 3)
   return self
 end
 
 ---The same, for the next time only.
 function Peer:once(name, f)
-  self.events:once(name, f)
+  emitter.add(self.events, "once", name, f, 3)
   return self
 end
 

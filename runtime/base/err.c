@@ -57,7 +57,9 @@ int holt_err_prefix(struct holt_err *err, const char *format, ...) {
   va_start(args, format);
   int n = vsnprintf(err->message, sizeof err->message, format, args);
   va_end(args);
-  if (n >= 0 && (size_t)n < sizeof err->message)
-    snprintf(err->message + n, sizeof err->message - (size_t)n, ": %s", old);
+  if (n >= 0 && (size_t)n < sizeof err->message) { /* what does not fit is cut */
+    int room = (int)(sizeof err->message - (size_t)n);
+    snprintf(err->message + n, (size_t)room, ": %.*s", room, old);
+  }
   return err->code;
 }

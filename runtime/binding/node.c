@@ -175,6 +175,7 @@ static int l_node_new(lua_State *L) {
   node->refs = 1;
   node->script = script;
   node->codec = HOLT_CODEC_MSGPACK;
+  node->is_tcp = strcmp(config.transport, "tcp") == 0;
   node->self_ref = node->dispatch_ref = LUA_NOREF;
   for (int i = 0; i < 256; i++) node->encode_refs[i] = node->decode_refs[i] = LUA_NOREF;
   holt_source_init(&node->source, run);
@@ -258,6 +259,11 @@ static int l_connect(lua_State *L) {
   struct holt_err err;
   struct holt_peer *peer;
   struct holt_node *open = open_node(node, &err);
+  char host[128];
+  uint16_t port;
+  bool is_plain_tcp = node->is_tcp && strncmp(address, "unix:", 5) != 0;
+  if (open != NULL && is_plain_tcp && holt_address_split(address, host, &port, &err) != 0)
+    return holt_lua_fail(L, &err);
   if (open == NULL || holt_node_connect(open, address, &peer, &err) != 0) return holt_lua_fail(L, &err);
   lua_pushinteger(L, (lua_Integer)holt_peer_number(peer));
   return 1;

@@ -37,6 +37,7 @@ struct lua_node {
   struct holt_script_source source;
   unsigned refs;
   bool is_closed;   /* the node has told on_closed */
+  bool is_tcp;      /* addresses are host:port, and looked at before they are dialled */
   bool wants_acks;  /* somebody listens to `acknowledge` */
   int self_ref;     /* the node's Lua table, anchored while the node is open */
   int dispatch_ref; /* the Lua function that takes notices */

@@ -60,6 +60,8 @@ static void on_timer(uv_timer_t *handle) {
   struct holt_uv *uv = handle->data;
   update_now(uv);
   holt__env_run_timers(&uv->env);
+  uv_stop(&uv->loop); /* libuv runs due timers before it polls: this turn has done something, so it must not
+                         sleep */
 }
 
 static void timers_changed(struct holt_env *env) {

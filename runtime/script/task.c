@@ -126,6 +126,24 @@ static void reset(struct holt_task *task) {
   script->no_block--;
 }
 
+static int l_plain_failure(lua_State *L) {
+  lua_createtable(L, 0, 2);
+  lua_pushvalue(L, 1);
+  lua_setfield(L, -2, "value");
+  lua_pushliteral(L, "");
+  lua_setfield(L, -2, "traceback");
+  return 1;
+}
+
+/* What was raised before the body ran, or for want of memory, lies on top: make it look like a body's
+ * failure. */
+static void wrap_failure(lua_State *co) {
+  if (!lua_checkstack(co, 6)) return;
+  lua_pushcfunction(co, l_plain_failure);
+  lua_insert(co, -2);
+  lua_pcall(co, 1, 1, 0); /* without memory the message takes its place */
+}
+
 /* Returns the state it is in afterwards; once it has ended, `task` may be gone. */
 static enum holt_task_state step(struct holt_task *task) {
   struct holt_script *script = task->script;
@@ -164,6 +182,7 @@ static enum holt_task_state step(struct holt_task *task) {
     return HOLT_TASK_PARKED;
   }
   reset(task); /* leaves the error value on top */
+  wrap_failure(co);
   end(task, false, 1);
   return HOLT_TASK_ENDED;
 }
