@@ -130,6 +130,37 @@ static int encode(lua_State *L, struct lua_node *node, uint8_t codec, struct hol
   return 0;
 }
 
+/* --- Letting the loop turn
+ * ------------------------------------------------------------------------------------ */
+
+/* So many events or bytes may be emitted in a row before the loop must have its turn: a script that emits
+ * without ever waiting would otherwise keep it from sending anything. */
+#define BURST_EVENTS 1000
+#define BURST_BYTES  (1024 * 1024)
+
+static int breath_finish(lua_State *L, struct holt_wait *wait) {
+  free(wait);
+  return push_result(L, 0, NULL);
+}
+
+static void breath_cancel(struct holt_wait *wait) {
+  free(wait);
+}
+
+static int take_breath(lua_State *L, struct lua_node *node) {
+  node->burst_events = 0;
+  node->burst_bytes = 0;
+  if (!holt_wait_is_possible(L)) return push_result(L, 0, NULL);
+  if (!lua_isyieldable(L)) { /* the main thread of plain Lua */
+    holt_script_turn(node->script, false);
+    return push_result(L, 0, NULL);
+  }
+  struct holt_wait *wait = holt_alloc(sizeof *wait);
+  holt_wait_init(wait, L, breath_finish, breath_cancel);
+  holt_wait_wake(wait);
+  return holt_wait_park(L, wait);
+}
+
 /* emit(node, subject, ...) -> true | nil, err */
 int holt__l_emit(lua_State *L) {
   struct lua_node *node = holt__check_node(L, 1);
@@ -152,5 +183,8 @@ int holt__l_emit(lua_State *L) {
     rc = holt_bus_emit(holt_node_bus(node->node), (const char *)subject.data, subject.len, codec, payload,
                        &err);
   if (rc == HOLT_EAGAIN) return emit_wait(L, node, subject, codec, payload);
+  node->burst_bytes += payload.len;
+  if (rc == 0 && (++node->burst_events >= BURST_EVENTS || node->burst_bytes >= BURST_BYTES))
+    return take_breath(L, node);
   return push_result(L, rc, &err);
 }

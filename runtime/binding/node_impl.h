@@ -45,7 +45,9 @@ struct lua_node {
   struct holt_list lanes;   /* lanes whose next event may run */
   struct holt_list notices; /* struct notice */
   struct holt_list subs;
-  struct holt_list emits;  /* emits that wait for room */
+  struct holt_list emits; /* emits that wait for room */
+  unsigned burst_events;  /* emitted since the loop last had its turn */
+  size_t burst_bytes;
   struct holt_list closes; /* calls that wait for the end */
   struct holt_writer writer;
   uint8_t codec; /* of events without a rule */

@@ -79,6 +79,8 @@ struct holt_wait {
  * cannot yield (inside table.sort, string.gsub, a finaliser), and `canceled` when the task has been canceled
  * meanwhile. */
 void holt_wait_check(lua_State *L);
+/* Whether holt_wait_check would let it pass. */
+bool holt_wait_is_possible(lua_State *L);
 void holt_wait_init(struct holt_wait *wait, lua_State *L, int (*finish)(lua_State *, struct holt_wait *),
                     void (*cancel)(struct holt_wait *));
 /* The last act of a function called by Lua: `return holt_wait_park(L, wait)`. */

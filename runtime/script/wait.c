@@ -33,11 +33,21 @@ static bool may_turn(const struct holt_script *script) {
   return script->current == NULL && !script->is_running;
 }
 
+/* Whether the stack below lets a coroutine yield, or the loop turn. */
+static bool has_way(lua_State *L, const struct holt_script *script) {
+  if (script->no_block > 0 || script->is_closing || in_finaliser(L)) return false;
+  return lua_isyieldable(L) || may_turn(script);
+}
+
+bool holt_wait_is_possible(lua_State *L) {
+  const struct holt_script *script = holt_script_of(L);
+  return has_way(L, script) && (script->current == NULL || !script->current->is_cancel_pending);
+}
+
 void holt_wait_check(lua_State *L) {
   struct holt_script *script = holt_script_of(L);
   struct holt_task *task = script->current;
-  bool can_yield = lua_isyieldable(L);
-  if (script->no_block > 0 || script->is_closing || (!can_yield && !may_turn(script)) || in_finaliser(L))
+  if (!has_way(L, script))
     holt_lua_raise(
         L, HOLT_ECANNOTBLOCK,
         "a call that must wait is not possible here: Lua cannot suspend table.sort, string.gsub, a "
