@@ -56,9 +56,16 @@ static void update_now(struct holt_uv *uv) {
   if (now > uv->env.now_ms) uv->env.now_ms = now;
 }
 
+/* libuv runs timers and finished writes before it polls, and then would sleep although those may have given
+ * us work: a stopped loop polls without sleeping. */
+void holt__uv_end_turn(struct holt_uv *uv) {
+  uv_stop(&uv->loop);
+}
+
 static void on_timer(uv_timer_t *handle) {
   struct holt_uv *uv = handle->data;
   update_now(uv);
+  holt__uv_end_turn(uv);
   holt__env_run_timers(&uv->env);
   uv_stop(&uv->loop); /* libuv runs due timers before it polls: this turn has done something, so it must not
                          sleep */

@@ -190,6 +190,7 @@ static void dial_next(struct uv_dial *d);
 static void on_connect(uv_connect_t *request, int status) {
   struct uv_dial *d = HOLT_CONTAINER(request, struct uv_dial, connect);
   struct holt_uv_stream *s = d->stream;
+  holt__uv_end_turn(d->uv);
   d->stream = NULL;
   if (s == NULL) { /* cancelled: the stream is closing already */
     dial_finish(d, NULL);

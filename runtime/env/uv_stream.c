@@ -43,6 +43,7 @@ static void reset_handles(struct holt_uv_stream *s) {
 
 static void on_write(uv_write_t *request, int status) {
   struct holt_uv_stream *s = HOLT_CONTAINER(request, struct holt_uv_stream, write);
+  holt__uv_end_turn(s->uv);
   free(s->pending);
   s->pending = NULL;
   if (s->is_closing) return; /* the shutdown behind us closes */
