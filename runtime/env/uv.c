@@ -67,8 +67,6 @@ static void on_timer(uv_timer_t *handle) {
   update_now(uv);
   holt__uv_end_turn(uv);
   holt__env_run_timers(&uv->env);
-  uv_stop(&uv->loop); /* libuv runs due timers before it polls: this turn has done something, so it must not
-                         sleep */
 }
 
 static void timers_changed(struct holt_env *env) {
@@ -89,7 +87,6 @@ static bool turn(struct holt_env *env, bool wait) {
   uv_update_time(&uv->loop);
   update_now(uv);
   if (holt__env_run_posts(env) > 0) wait = false; /* who turns us may have something to do now */
-  if (!holt_list_is_empty(&env->posts)) wait = false;
   bool is_alive = uv_run(&uv->loop, wait ? UV_RUN_ONCE : UV_RUN_NOWAIT) != 0;
   uv_update_time(&uv->loop);
   update_now(uv);
