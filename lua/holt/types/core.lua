@@ -1,0 +1,349 @@
+---@meta holt.core
+-- luacheck: ignore 241
+-- The C side of holt, for our own Lua modules. Scripts use `require "holt"`.
+
+---@class holt.core
+---@field version string
+---@field null lightuserdata
+---@field array_metatable table
+local core = {}
+
+-- Scheduler ---------------------------------------------------------------------------------------------------------
+
+---@param seconds number
+function core.sleep(seconds) end
+
+---@return number seconds Monotonic.
+function core.now() end
+
+---@return number seconds Since 1970.
+function core.wall() end
+
+---@param f function
+---@param ... any
+---@return holt.Task
+function core.go(f, ...) end
+
+---Like go, for a task that somebody will join: what it raises is not reported.
+---@param f function
+---@param ... any
+---@return holt.Task
+function core.go_quiet(f, ...) end
+
+---Something that tells the running task from others; nil on the main thread.
+---@return lightuserdata|nil
+function core.current() end
+
+---@return integer tasks That have not ended.
+function core.task_count() end
+
+---A gate: who waits goes on once it is open.
+---@return holt.Gate
+function core.gate() end
+
+---@class holt.Gate
+local Gate = {}
+
+---@param timeout? number
+---@return true|nil ok
+---@return holt.Error? err timeout
+function Gate:wait(timeout) end
+
+---Let everybody through, from now on.
+function Gate:open() end
+
+---Make them wait again.
+function Gate:shut() end
+
+---One turn of the loop, on the main thread of plain Lua. True while something is left that could happen.
+---@param wait? boolean Default true.
+---@return boolean
+function core.turn(wait) end
+
+---@param code? integer
+function core.exit(code) end
+
+-- Errors, log, system -----------------------------------------------------------------------------------------------
+
+---Make an error table of a table with code and message.
+---@generic T: table
+---@param err T
+---@return T
+function core.mark_err(err) end
+
+---What a task or handler raised goes to `sink(err, traceback, what, node)`; false: nobody heard it, log it.
+---@param sink fun(err: any, traceback: string, what: string, node: table|nil): boolean?
+function core.set_error_sink(sink) end
+
+---Every error code with its text.
+---@return table
+function core.error_list() end
+
+---@param level string
+---@param text string
+function core.log(level, text) end
+
+---@param level? string
+---@return string before
+function core.log_level(level) end
+
+---@param level string
+---@return boolean
+function core.log_enabled(level) end
+
+---@return { bytes: integer, peak_bytes: integer, limit_bytes: integer }
+function core.memory() end
+
+---An allocation past this fails; 0 lifts the limit. No effect in plain lua5.4.
+---@param bytes integer
+function core.limit_memory(bytes) end
+
+---@return integer bits 64 random ones.
+function core.random() end
+
+---Run `f(name)` in a task at each SIGINT, SIGTERM, SIGHUP, SIGUSR1, SIGUSR2 or SIGWINCH; nil takes it away.
+---@param name string
+---@param f? fun(name: string)
+---@return true|nil ok
+---@return holt.Error? err
+function core.on_signal(name, f) end
+
+---@return integer
+function core.pid() end
+
+---@return string path Of the running program.
+function core.executable() end
+
+---@param number integer 0, 1 or 2.
+---@return boolean
+function core.is_terminal(number) end
+
+-- Codecs ------------------------------------------------------------------------------------------------------------
+
+---@param ... any
+---@return string|nil bytes
+---@return holt.Error? err codec, too_large
+function core.msgpack_encode(...) end
+
+---@param bytes string
+---@return true|nil ok
+---@return any ... The values, or the error.
+function core.msgpack_decode(bytes) end
+
+---Whether cjson alone writes this right; nil and the reason when it has no JSON form.
+---@param value any
+---@param number? integer
+---@return boolean|nil
+---@return string? problem
+function core.json_is_plain(value, number) end
+
+---@param value any
+---@return any copy With marks for what cjson would spoil.
+function core.json_mark(value) end
+
+---@param text string
+---@return string text The marks turned into what they stand for.
+function core.json_unmark(text) end
+
+---@param text string
+---@return string text With marks for what cjson would spoil.
+function core.json_scan(text) end
+
+---@param value any
+---@return any value Marks replaced, whole floats made integers; a table is changed in place.
+function core.json_restore(value) end
+
+-- Nodes: `node` is the node's table or its userdata -------------------------------------------------------------------
+
+---@param config table
+---@param self table The node's table.
+---@param dispatch fun(node: table, kind: string, told: table)
+---@return userdata|nil
+---@return holt.Error? err
+function core.node_new(config, self, dispatch) end
+
+---@param node table
+---@param id integer
+---@param encode function
+---@param decode function
+function core.node_codec(node, id, encode, decode) end
+
+---@param node table
+---@param id integer
+---@param pattern? string
+function core.node_use_codec(node, id, pattern) end
+
+---@param node table
+---@param subject string
+---@param ... any
+---@return true|nil ok
+---@return holt.Error? err
+function core.node_emit(node, subject, ...) end
+
+---@param node table
+---@param pattern string
+---@param f function
+---@param concurrency? integer 0: no limit.
+---@return true|nil ok
+---@return holt.Error? err
+function core.node_on(node, pattern, f, concurrency) end
+
+---@param node table
+---@param pattern string
+---@param f function
+---@return true|nil ok
+---@return holt.Error? err
+function core.node_once(node, pattern, f) end
+
+---@param node table
+---@param pattern string
+---@param f? function
+---@return boolean found
+function core.node_off(node, pattern, f) end
+
+---@param node table
+---@param address string
+---@return true|nil ok
+---@return string|holt.Error actual
+function core.node_listen(node, address) end
+
+---@param node table
+---@param address string
+---@return integer|nil peer Its number.
+---@return holt.Error? err
+function core.node_connect(node, address) end
+
+---@param node table
+---@return true|nil ok
+---@return holt.Error? err
+function core.node_disconnect(node) end
+
+---@param node table
+---@param wait? boolean Default true.
+---@return true
+function core.node_close(node, wait) end
+
+---@param node table
+---@return boolean
+function core.node_is_open(node) end
+
+---@param node table
+---@return table[] status
+function core.node_peers(node) end
+
+---@param node table
+---@param peer integer
+---@return table|nil status
+---@return holt.Error? err
+function core.node_peer_status(node, peer) end
+
+---@param node table
+---@param peer integer
+---@return boolean
+function core.node_peer_close(node, peer) end
+
+---Cut the connection as a fault would: for tests.
+---@param node table
+---@param peer integer
+---@return boolean
+function core.node_peer_reset(node, peer) end
+
+---@param node table
+---@param wants boolean
+function core.node_wants_acks(node, wants) end
+
+---@param node table
+---@return { name: string, id: string, boot: string }|nil
+---@return holt.Error? err
+function core.node_identity(node) end
+
+---@param node table
+---@return table<string, integer>|nil
+---@return holt.Error? err
+function core.node_stats(node) end
+
+---@param subject string
+---@param is_pattern? boolean
+---@return string|nil problem
+function core.subject_problem(subject, is_pattern) end
+
+---@return holt.Event|nil
+function core.event() end
+
+-- The outside world: for the command line, specs and tools -------------------------------------------------------------
+
+---Start a program.
+---@param options table
+---@return table|nil process
+---@return holt.Error? err
+function core.spawn(options) end
+
+---@param address string
+---@param timeout? number
+---@return holt.Stream|nil
+---@return holt.Error? err
+function core.connect(address, timeout) end
+
+---@param address string
+---@return holt.Listener|nil
+---@return holt.Error? err
+function core.listen(address) end
+
+---@param number integer 0, 1 or 2.
+---@return holt.Stream|nil
+---@return holt.Error? err
+function core.stdio(number) end
+
+---@param path string
+---@return table|nil control
+---@return holt.Error? err
+function core.control_open(path) end
+
+---@param name string
+---@return string|nil path
+---@return holt.Error? err
+function core.control_path(name) end
+
+---@return table counts Streams, listeners and processes that Lua holds open.
+function core.handles() end
+
+---@class holt.Stream
+local Stream = {}
+
+---@param most? integer
+---@param timeout? number
+---@return string|nil bytes
+---@return holt.Error? err
+function Stream:read(most, timeout) end
+
+---@param timeout? number
+---@return string|nil line
+---@return holt.Error? err
+function Stream:read_line(timeout) end
+
+---@param text string
+---@param timeout? number
+---@return true|nil ok
+---@return holt.Error? err
+function Stream:write(text, timeout) end
+
+---@param abort? boolean
+function Stream:close(abort) end
+
+---@return string
+function Stream:peer() end
+
+---@class holt.Listener
+local Listener = {}
+
+---@param timeout? number
+---@return holt.Stream|nil
+---@return holt.Error? err
+function Listener:accept(timeout) end
+
+function Listener:close() end
+
+---@return string
+function Listener:address() end
+
+return core

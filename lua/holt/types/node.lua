@@ -1,0 +1,167 @@
+---@meta holt.node
+-- luacheck: ignore 241
+-- Nodes, peers and what they tell.
+
+---Flags and HOLT_* variables of the same names stand above these; see `holt config`. Times are seconds.
+---@class holt.NodeOptions
+---@field name? string What others know the node by; random when left out.
+---@field listen? string|string[] Addresses to accept links at: "127.0.0.1:7001", ":7001", "[::1]:7001"; port 0 picks one.
+---@field connect? string|string[] Addresses to link to, for ever.
+---@field channel? string Only nodes of the same channel talk.
+---@field insecure? boolean May listen outside this machine although nothing is encrypted yet.
+---@field transport? "tcp"|"memory" Default tcp; memory joins nodes of one process.
+---@field timeout? number Silence after which a connection is given up. Default 60.
+---@field ack_interval? number Acknowledge at least this often. Default 1.
+---@field buffer_timeout? number What a peer has not acknowledged for so long is dropped. Default 900.
+---@field buffer_max? integer Events kept for a peer that is away. Default 1000.
+---@field buffer_bytes? integer And their bytes. Default 16 MiB.
+---@field overflow? "drop_oldest"|"wait"|"error" What emit does when that buffer is full. Default drop_oldest.
+---@field max_peers? integer Default 1000; further ones are refused.
+---@field backoff_min? number First wait before dialling anew. Default 0.1.
+---@field backoff_max? number Longest such wait. Default 30.
+---@field drain_timeout? number How long close waits for acknowledgements.
+---@field codec? string|holt.CustomCodec msgpack (default), json, raw, one of `codecs`, or functions of your own.
+---@field codecs? table<string, holt.CustomCodec> Codecs of your own, by name; every node that hears them needs them.
+---@field subjects? table<string, string> Patterns to codecs, for what is emitted: { ["sensor.>"] = "raw" }.
+
+---@class holt.Node
+---@field name string
+---@field id string
+---@field boot string New at each start.
+---What the runtime says: listening(address) peer_connected(peer) peer_disconnected(peer, err) gap(origin, missed)
+---dropped(peer, count, err) error(err) closed()
+---@field events holt.Emitter
+local Node = {}
+
+---Send an event to every other node. Waits while a present peer's window is full. Own handlers do not run.
+---@param subject string Words joined by dots.
+---@param ... any nil is kept.
+---@return true|nil ok
+---@return holt.Error? err codec, too_large, buffer_full, closed
+function Node:emit(subject, ...) end
+
+---Run `f(...)` for each event the pattern covers: `*` one word, `>` one or more at the end. A handler runs for one
+---event of each origin at a time, in order; it may wait, then that origin's next event waits too.
+---@param pattern string
+---@param f function
+---@param options? { concurrency?: integer } How many events of one origin it may handle at once. Default 1.
+---@return holt.Node|nil self
+---@return holt.Error? err closed
+function Node:on(pattern, f, options) end
+
+---The same, for the next event only.
+---@param pattern string
+---@param f function
+---@return holt.Node|nil self
+---@return holt.Error? err closed
+function Node:once(pattern, f) end
+
+---Take a handler away; without `f` all of that pattern.
+---@param pattern string
+---@param f? function
+---@return boolean found
+function Node:off(pattern, f) end
+
+---Accept links at this address too.
+---@param address string
+---@return true|nil ok
+---@return string|holt.Error address The address with its real port, or the error.
+function Node:listen(address) end
+
+---Link to the node at this address, now and after every loss. The same address gives the same peer.
+---@param address string
+---@return holt.Peer|nil peer
+---@return holt.Error? err bad_address, closed
+function Node:connect(address) end
+
+---Drop today's peers without dialling them anew; go on listening.
+---@return true|nil ok
+---@return holt.Error? err closed
+function Node:disconnect() end
+
+---Take no more work, wait until present peers have acknowledged everything, say goodbye, close. Waits until it is
+---done; again is harmless.
+---@return true
+function Node:close() end
+
+---@return boolean
+function Node:is_open() end
+
+---Those still dialling included.
+---@return holt.Peer[]
+function Node:peers() end
+
+---emitted received delivered forwarded duplicates lost expired queued unacknowledged
+---@return table<string, integer>|nil
+---@return holt.Error? err closed
+function Node:stats() end
+
+---Everything about the node, as `holt status --json` shows it.
+---@return table
+function Node:status() end
+
+---Every setting that was given, and where it came from: flags, environment, file, script.
+---@return table<string, { value: any, origin: string }>
+function Node:settings() end
+
+---@class holt.Peer
+---@field name string|nil Known after `peerid`.
+---@field id string|nil
+---@field address string The address we dial; "" when the other side dialled us.
+---@field node holt.Node
+---@field events holt.Emitter
+local Peer = {}
+
+---connect() peerid(name, id) initialized() acknowledge(sequence) disconnect(err) backoff(attempt, delay, err)
+---reconnect(attempt, delay) dropped(count, err) close()
+---@param name string
+---@param f function
+---@return holt.Peer self
+function Peer:on(name, f) end
+
+---@param name string
+---@param f function
+---@return holt.Peer self
+function Peer:once(name, f) end
+
+---@param name string
+---@param f? function
+---@return boolean found
+function Peer:off(name, f) end
+
+---Stop dialling, close the link, forget what was buffered for it. False when it is closed already.
+---@return boolean
+function Peer:close() end
+
+---up name id boot buffered buffered_bytes acknowledged received dropped attempts connects
+---@return table|nil
+---@return holt.Error? err closed
+function Peer:status() end
+
+---@class holt.Emitter
+local Emitter = {}
+
+---@param name string
+---@param f function
+---@return holt.Emitter self
+function Emitter:on(name, f) end
+
+---@param name string
+---@param f function
+---@return holt.Emitter self
+function Emitter:once(name, f) end
+
+---@param name string
+---@param f? function
+---@return boolean found
+function Emitter:off(name, f) end
+
+---@param name string
+---@return boolean
+function Emitter:has(name) end
+
+---Run the handlers of `name`, each in a task of its own; for the runtime.
+---@param name string
+---@param ... any
+---@return boolean heard
+function Emitter:fire(name, ...) end
