@@ -10,24 +10,31 @@
 
 static char script_key; /* its address is our place in the registry */
 
-/* The main thread's extra space holds the script; Lua copies it into each new coroutine. */
+/* The main thread's extra space holds the script; Lua copies it into each new coroutine. In a state that
+ * somebody else made it starts with any bytes, and coroutines older than the script keep those, so a slot
+ * counts only when it holds the script that was looked up last; else the registry tells. */
 static struct holt_script **slot(lua_State *L) {
   return (struct holt_script **)lua_getextraspace(L);
 }
 
+static struct holt_script *latest;
+
 struct holt_script *holt_script_find(lua_State *L) {
-  struct holt_script *script = *slot(L);
-  if (script != NULL) return script;
-  /* a coroutine older than the script, or no script at all */
+  struct holt_script *script = NULL;
   if (lua_rawgetp(L, LUA_REGISTRYINDEX, &script_key) == LUA_TUSERDATA)
     script = *(struct holt_script **)lua_touserdata(L, -1);
   lua_pop(L, 1);
-  *slot(L) = script;
+  if (script != NULL) {
+    *slot(L) = script;
+    latest = script;
+  }
   return script;
 }
 
 struct holt_script *holt_script_of(lua_State *L) {
-  struct holt_script *script = holt_script_find(L);
+  struct holt_script *script = *slot(L);
+  if (script != NULL && script == latest) return script;
+  script = holt_script_find(L);
   HOLT_ASSERT(script != NULL);
   return script;
 }
@@ -37,6 +44,11 @@ struct holt_env *holt_script_env(const struct holt_script *script) {
 }
 lua_State *holt_script_state(const struct holt_script *script) {
   return script->L;
+}
+
+static void script_dealloc(struct holt_script *script) {
+  if (latest == script) latest = NULL;
+  free(script);
 }
 
 static struct holt_script *script_alloc(struct holt_env *env, bool owns_env) {
@@ -60,7 +72,7 @@ static int l_script_gc(lua_State *L) {
   if (script->owns_env) {
     holt_env_free(script->env);
     *slot(script->L) = NULL;
-    free(script);
+    script_dealloc(script);
   }
   return 0;
 }
@@ -136,7 +148,7 @@ struct holt_script *holt_script_new(struct holt_env *env) {
   lua_pushlightuserdata(L, script);
   if (lua_pcall(L, 1, 0, 0) != LUA_OK) {
     lua_close(L);
-    free(script);
+    script_dealloc(script);
     return NULL;
   }
   return script;
@@ -147,7 +159,7 @@ void holt_script_free(struct holt_script *script) {
   HOLT_ASSERT(!script->owns_env);
   holt__tasks_close(script);
   lua_close(script->L);
-  free(script);
+  script_dealloc(script);
 }
 
 void holt_script_memory(const struct holt_script *script, struct holt_memory *out) {
