@@ -183,6 +183,35 @@ describe("msgpack", function()
     end
   end)
 
+  for count, header in pairs({
+    [0] = "90",
+    [1] = "81",
+    [15] = "8f",
+    [16] = "de0010",
+    [17] = "de0011",
+    [33] = "de0021",
+    [65535] = "deffff",
+    [65536] = "df00010000",
+  }) do
+    it(("writes a map of %d entries under the header %s"):format(count, header), function()
+      local map = {}
+      for i = 1, count do
+        map["key" .. i] = i % 2 == 0
+      end
+      local text = assert(encode(map, "behind"))
+      assert.equal(header, hex(text:sub(1, #header // 2)))
+      local ok, back, behind = decode(text)
+      assert.is_true(ok)
+      assert.is_true(same(map, back))
+      assert.equal("behind", behind)
+      local last = ""
+      for key in text:gmatch("key%d+") do
+        assert.is_true(#last < #key or (#last == #key and last < key)) -- the length stands in the first byte
+        last = key
+      end
+    end)
+  end
+
   it("gives random values back as they were", function()
     local first = tonumber(os.getenv("HOLT_SEED")) or 1
     for seed = first, first + 2000 do

@@ -13,8 +13,18 @@ struct encoder {
   struct holt_err *err;
 };
 
+static inline void append(struct holt_writer *out, const void *data, size_t len) {
+  if (out->cap - out->len < len) {
+    holt_write_bytes(out, data, len);
+    return;
+  }
+  memcpy(out->data + out->len, data, len);
+  out->len += len;
+}
+
+/* For the packer. */
 static int put(void *arg, const char *data, size_t len) {
-  holt_write_bytes(arg, data, len);
+  if (len > 0) append(arg, data, len);
   return 0;
 }
 
@@ -64,24 +74,24 @@ static void put_float(struct encoder *e, double v) {
     msgpack_pack_double(&e->packer, v);
 }
 
-/* Number of entries, and whether the keys are exactly 1..n. */
-static size_t measure(lua_State *L, int table, bool *is_array) {
+/* Whether the keys are exactly 1..n; then n is in *count. */
+static bool is_array(lua_State *L, int table, size_t *count) {
   lua_Unsigned length = lua_rawlen(L, table);
-  size_t count = 0;
-  *is_array = true;
+  size_t found = 0;
+  bool fits = true;
   lua_pushnil(L);
   while (lua_next(L, table) != 0) {
-    count++;
-    if (!lua_isinteger(L, -2)) {
-      *is_array = false;
-    } else {
-      lua_Integer key = lua_tointeger(L, -2);
-      if (key < 1 || (lua_Unsigned)key > length) *is_array = false;
-    }
+    lua_Integer key = lua_tointeger(L, -2); /* 0 for what is no number */
     lua_pop(L, 1);
+    found++;
+    if (key < 1 || (lua_Unsigned)key > length || !lua_isinteger(L, -1)) {
+      lua_pop(L, 1);
+      fits = false;
+      break;
+    }
   }
-  if (count != length) *is_array = false;
-  return count;
+  *count = length;
+  return fits && found == length;
 }
 
 static int encode(struct encoder *e, int at, struct holt_codec_path *path);
@@ -99,17 +109,29 @@ static int encode_array(struct encoder *e, int table, size_t count, struct holt_
   return rc;
 }
 
+#define FEW 16 /* entries that need no allocation */
+
 struct entry {
   size_t start, key_end, end; /* places in the output */
 };
 
-static int compare(const uint8_t *base, const struct entry *a, const struct entry *b) {
+static inline int compare(const uint8_t *base, const struct entry *a, const struct entry *b) {
+  const uint8_t *at_a = base + a->start, *at_b = base + b->start;
+  if (*at_a != *at_b) return *at_a < *at_b ? -1 : 1; /* a key has one byte at least */
   size_t a_len = a->key_end - a->start, b_len = b->key_end - b->start;
-  int order = memcmp(base + a->start, base + b->start, a_len < b_len ? a_len : b_len);
+  int order = memcmp(at_a, at_b, a_len < b_len ? a_len : b_len);
   return order != 0 ? order : a_len < b_len ? -1 : a_len > b_len;
 }
 
-/* A heap sort over a few entries is as good as any, and needs no global for its context. */
+static void sort_few(const uint8_t *base, struct entry *entries, size_t count) {
+  for (size_t i = 1; i < count; i++) {
+    struct entry moved = entries[i];
+    size_t at = i;
+    for (; at > 0 && compare(base, &entries[at - 1], &moved) > 0; at--) entries[at] = entries[at - 1];
+    entries[at] = moved;
+  }
+}
+
 static void sift(const uint8_t *base, struct entry *entries, size_t at, size_t count) {
   for (size_t child; (child = 2 * at + 1) < count; at = child) {
     if (child + 1 < count && compare(base, &entries[child], &entries[child + 1]) < 0) child++;
@@ -120,11 +142,8 @@ static void sift(const uint8_t *base, struct entry *entries, size_t at, size_t c
   }
 }
 
-static bool sort(const uint8_t *base, struct entry *entries, size_t count) {
-  bool was_sorted = true;
-  for (size_t i = 1; i < count && was_sorted; i++)
-    was_sorted = compare(base, &entries[i - 1], &entries[i]) < 0;
-  if (was_sorted) return true;
+/* A heap sort: never quadratic, and needs no global for its context as qsort would. */
+static void sort_many(const uint8_t *base, struct entry *entries, size_t count) {
   for (size_t i = count / 2; i-- > 0;) sift(base, entries, i, count);
   for (size_t last = count - 1; last > 0; last--) {
     struct entry moved = entries[0];
@@ -132,6 +151,18 @@ static bool sort(const uint8_t *base, struct entry *entries, size_t count) {
     entries[last] = moved;
     sift(base, entries, 0, last);
   }
+}
+
+/* True when they were in order already. */
+static bool sort(const uint8_t *base, struct entry *entries, size_t count) {
+  bool was_sorted = true;
+  for (size_t i = 1; i < count && was_sorted; i++)
+    was_sorted = compare(base, &entries[i - 1], &entries[i]) < 0;
+  if (was_sorted) return true;
+  if (count <= FEW)
+    sort_few(base, entries, count);
+  else
+    sort_many(base, entries, count);
   return false;
 }
 
@@ -139,7 +170,8 @@ static bool sort(const uint8_t *base, struct entry *entries, size_t count) {
 static int reorder(struct encoder *e, size_t start, struct entry *entries, size_t count) {
   if (sort(e->out->data, entries, count)) return 0;
   size_t len = e->out->len - start;
-  uint8_t *copy = malloc(len);
+  uint8_t little[1024];
+  uint8_t *copy = len <= sizeof little ? little : malloc(len);
   if (copy == NULL) return holt_err_code(e->err, HOLT_ENOMEM);
   memcpy(copy, e->out->data + start, len);
   uint8_t *to = e->out->data + start;
@@ -147,7 +179,7 @@ static int reorder(struct encoder *e, size_t start, struct entry *entries, size_
     memcpy(to, copy + (entries[i].start - start), entries[i].end - entries[i].start);
     to += entries[i].end - entries[i].start;
   }
-  free(copy);
+  if (copy != little) free(copy);
   return 0;
 }
 
@@ -159,19 +191,49 @@ static int encode_key(struct encoder *e, int key, struct holt_codec_path *path) 
   return holt_codec_fail(path, e->err, what);
 }
 
-static int encode_map(struct encoder *e, int table, size_t count, struct holt_codec_path *path) {
-  struct entry few[8];
+/* Room for one more; the first FEW are on the caller's stack. */
+static struct entry *more_entries(struct entry *entries, struct entry *few, size_t count) {
+  if (count < FEW || (count & (count - 1)) != 0) return entries;
+  struct entry *larger = realloc(entries == few ? NULL : entries, 2 * count * sizeof *larger);
+  if (larger == NULL) {
+    if (entries != few) free(entries);
+    return NULL;
+  }
+  if (entries == few) memcpy(larger, few, count * sizeof *few);
+  return larger;
+}
+
+/* The header was left one byte; a longer one moves the entries. */
+static void put_map_header(struct encoder *e, size_t at, size_t count) {
+  if (count < 16) {
+    e->out->data[at] = (uint8_t)(0x80 | count);
+    return;
+  }
+  size_t len = e->out->len - at - 1, header = count < 65536 ? 3 : 5;
+  holt_writer_grow(e->out, header - 1);
+  memmove(e->out->data + at + header, e->out->data + at + 1, len);
+  struct holt_writer in_place = {.data = e->out->data + at, .cap = header};
+  msgpack_packer packer;
+  msgpack_packer_init(&packer, &in_place, put);
+  msgpack_pack_map(&packer, count);
+}
+
+static int encode_map(struct encoder *e, int table, struct holt_codec_path *path) {
+  struct entry few[FEW];
   struct entry *entries = few;
-  if (count > sizeof few / sizeof few[0] && (entries = malloc(count * sizeof *entries)) == NULL)
-    return holt_err_code(e->err, HOLT_ENOMEM);
-  msgpack_pack_map(&e->packer, count);
   struct holt_codec_path inner = {.outer = path, .L = e->L};
-  size_t start = e->out->len, done = 0;
+  size_t header = e->out->len, count = 0;
+  holt_write_u8(e->out, 0);
   int rc = 0;
   lua_pushnil(e->L);
   while (lua_next(e->L, table) != 0) {
     inner.key = lua_gettop(e->L) - 1;
-    struct entry *entry = &entries[done++];
+    entries = more_entries(entries, few, count);
+    if (entries == NULL) {
+      lua_pop(e->L, 2);
+      return holt_err_code(e->err, HOLT_ENOMEM);
+    }
+    struct entry *entry = &entries[count++];
     entry->start = e->out->len;
     rc = encode_key(e, inner.key, &inner);
     entry->key_end = e->out->len;
@@ -183,7 +245,8 @@ static int encode_map(struct encoder *e, int table, size_t count, struct holt_co
       break;
     }
   }
-  if (rc == 0) rc = reorder(e, start, entries, count);
+  if (rc == 0) rc = reorder(e, header + 1, entries, count);
+  if (rc == 0) put_map_header(e, header, count);
   if (entries != few) free(entries);
   return rc;
 }
@@ -197,9 +260,8 @@ static int encode_table(struct encoder *e, int at, struct holt_codec_path *path)
   if (depth > HOLT_CODEC_DEPTH_MAX || !lua_checkstack(e->L, 4))
     return holt_codec_fail(path, e->err, "tables are nested more than 100 deep");
   path->table = table;
-  bool is_array;
-  size_t count = measure(e->L, at, &is_array);
-  int rc = is_array ? encode_array(e, at, count, path) : encode_map(e, at, count, path);
+  size_t count;
+  int rc = is_array(e->L, at, &count) ? encode_array(e, at, count, path) : encode_map(e, at, path);
   path->table = NULL;
   return rc;
 }
