@@ -40,6 +40,7 @@ int holt_err_set(struct holt_err *err, int code, const char *format, ...) {
   va_list args;
   va_start(args, format);
   err->code = code;
+  err->node[0] = '\0';
   vsnprintf(err->message, sizeof err->message, format, args);
   va_end(args);
   return code;

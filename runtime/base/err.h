@@ -42,6 +42,7 @@
   X(ESCRIPT, 30, "script_error", "the script raised an error")                                               \
   X(EUNSUPPORTED, 31, "unsupported", "not supported here")                                                   \
   X(EEXISTS, 32, "exists", "exists already")                                                                 \
+  X(ESTALLED, 34, "stalled", "a peer has taken nothing for a second")                                        \
   X(EINTERNAL, 33, "internal", "internal error")
 
 enum {
@@ -60,6 +61,7 @@ int holt_err_from_word(const char *word);
 struct holt_err {
   int code;          /* 0 or HOLT_E* */
   char message[400]; /* what happened and what to do, no trailing newline; cut when longer */
+  char node[65];     /* name of the other node it is about, or "" */
 };
 
 /* Fill `err` (may be NULL) and return `code`, so that `return holt_err_set(…)` reads well. */

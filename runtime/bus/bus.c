@@ -33,7 +33,6 @@ static struct holt_bus_link *bus_link(struct holt_bus *bus, struct holt_link *li
 }
 
 static void unblock(struct holt_bus_link *bl) {
-  bl->choked_since_ms = 0;
   for (struct holt_list *node = holt_list_shift(&bl->blocked); node != NULL;
        node = holt_list_shift(&bl->blocked))
     holt_event_done(&HOLT_CONTAINER(node, struct holt_bus_event, blocked)->event);
@@ -104,28 +103,22 @@ void holt_bus_link_notice(struct holt_bus *bus, struct holt_link *link, struct h
 /* --- Passing on ------------------------------------------------------------------------------------------
  */
 
-static bool is_stalled(struct holt_bus *bus, struct holt_bus_link *bl) {
-  return bl->choked_since_ms != 0 && holt_env_now_ms(bus->env) - bl->choked_since_ms >= HOLT_STALLED_MS;
-}
-
 /* Put `msg` into the buffer of `link`; `e` (may be NULL) is not acknowledged before there is credit for it.
  */
 static void pass_on(struct holt_bus *bus, struct holt_link *link, struct holt_msg *msg,
                     struct holt_bus_event *e) {
   struct holt_bus_link *bl = bus_link(bus, link);
   bool is_choked = holt_link_is_choked(link, HOLT_LANE_BUS);
-  if (is_choked && is_stalled(bus, bl)) {
+  if (is_choked && holt_link_is_stalled(link, HOLT_LANE_BUS)) {
     holt_link_drop(link, HOLT_LANE_BUS, msg);
     return;
   }
   holt_link_send(link, HOLT_LANE_BUS, msg);
   bus->stats.forwarded++;
-  if (!is_choked) return;
-  if (bl->choked_since_ms == 0) bl->choked_since_ms = holt_env_now_ms(bus->env) | 1;
-  if (e == NULL || !holt_list_is_empty(&e->blocked)) return; /* one choked link is enough to hold it */
+  if (!is_choked || e == NULL || !holt_list_is_empty(&e->blocked))
+    return; /* one choked link holds it well enough */
   e->owed++;
   holt_list_push(&bl->blocked, &e->blocked);
-  if (!holt_timer_is_active(&bus->timer)) holt_timer_start(&bus->timer, TICK_MS);
 }
 
 static bool wants(struct holt_link *link, const struct holt_link *from, uint64_t origin_boot) {
@@ -273,6 +266,22 @@ static bool may_try(struct holt_bus *bus) {
   return true;
 }
 
+static int fail_about(struct holt_err *err, int code, const struct holt_link *link, const char *what) {
+  holt_err_set(err, code, "peer '%s' %s", holt_link_name(link), what);
+  if (err != NULL) snprintf(err->node, sizeof err->node, "%s", holt_link_name(link));
+  return code;
+}
+
+static int fail_full(const struct holt_link *link, struct holt_err *err) {
+  return fail_about(err, HOLT_EFULL, link,
+                    "is away and the buffer for it is full; nothing was sent to anybody");
+}
+
+static int fail_stalled(const struct holt_link *link, struct holt_err *err) {
+  return fail_about(err, HOLT_ESTALLED, link,
+                    "has taken nothing for a second, so the event was dropped for it; all others get it");
+}
+
 int holt_bus_emit(struct holt_bus *bus, const char *subject, size_t subject_len, uint8_t codec,
                   struct holt_buf payload, struct holt_err *err) {
   struct holt_wire_event wire = {.boot = bus->boot,
@@ -291,13 +300,15 @@ int holt_bus_emit(struct holt_bus *bus, const char *subject, size_t subject_len,
         (int)subject_len, subject, size, bus->frame_max);
   if (!may_try(bus)) return HOLT_EAGAIN;
   struct holt_links *links = bus->node_links;
-  struct holt_link *first = holt_links_first(links);
+  struct holt_link *first = holt_links_first(links), *stalled = NULL;
   for (struct holt_link *l = first; l != NULL; l = holt_links_next(links, l)) {
-    int rc = holt_link_room(l, size);
-    if (rc == HOLT_EFULL)
-      return holt_err_set(err, rc, "the buffer for peer '%s', which is away, is full; nothing was sent",
-                          holt_link_name(l));
-    if (rc != 0) return rc;
+    int rc = holt_link_room(l, HOLT_LANE_BUS, size);
+    if (rc == HOLT_ESTALLED)
+      stalled = l;
+    else if (rc == HOLT_EFULL)
+      return fail_full(l, err);
+    else if (rc != 0)
+      return rc;
   }
   if (!holt_list_is_empty(&bus->waiters)) holt_env_post(bus->env, &bus->wake);
   bus->sequence++;
@@ -309,10 +320,13 @@ int holt_bus_emit(struct holt_bus *bus, const char *subject, size_t subject_len,
   msg->born_ms = holt_env_now_ms(bus->env);
   for (struct holt_link *l = first; l != NULL; l = holt_links_next(links, l)) {
     bus_link(bus, l);
-    holt_link_send(l, HOLT_LANE_BUS, msg);
+    if (stalled != NULL && holt_link_room(l, HOLT_LANE_BUS, size) == HOLT_ESTALLED)
+      holt_link_drop(l, HOLT_LANE_BUS, msg);
+    else
+      holt_link_send(l, HOLT_LANE_BUS, msg);
   }
   holt_msg_release(msg);
-  return 0;
+  return stalled == NULL ? 0 : fail_stalled(stalled, err);
 }
 
 void holt_bus_wait(struct holt_bus *bus, struct holt_bus_waiter *waiter, void (*cb)(void *arg), void *arg) {
@@ -333,7 +347,7 @@ void holt_bus_wait_cancel(struct holt_bus *bus, struct holt_bus_waiter *waiter) 
 static bool is_there_room(struct holt_bus *bus) {
   for (struct holt_link *l = holt_links_first(bus->node_links); l != NULL;
        l = holt_links_next(bus->node_links, l))
-    if (holt_link_room(l, 1) == HOLT_EAGAIN) return false;
+    if (holt_link_room(l, HOLT_LANE_BUS, 1) == HOLT_EAGAIN) return false;
   return true;
 }
 
@@ -350,7 +364,8 @@ static void wake_next(void *arg) {
 void holt_bus_link_room(struct holt_bus *bus) {
   HOLT_LIST_EACH(&bus->links, node, next) {
     struct holt_bus_link *bl = HOLT_CONTAINER(node, struct holt_bus_link, node);
-    if (bl->link != NULL && !holt_link_is_choked(bl->link, HOLT_LANE_BUS)) unblock(bl);
+    if (!holt_link_is_choked(bl->link, HOLT_LANE_BUS) || holt_link_is_stalled(bl->link, HOLT_LANE_BUS))
+      unblock(bl);
   }
   wake_next(bus);
 }
@@ -366,18 +381,8 @@ static void on_gap(void *arg, const struct holt_origin *origin, uint64_t count) 
 
 static void on_tick(void *arg) {
   struct holt_bus *bus = arg;
-  bool has_blocked = false;
   holt__origins_close_holes(&bus->origins, holt_env_now_ms(bus->env));
-  HOLT_LIST_EACH(&bus->links, node, next) {
-    struct holt_bus_link *bl = HOLT_CONTAINER(node, struct holt_bus_link, node);
-    if (is_stalled(bus, bl)) { /* what waits for it is acknowledged; from now on it gets no more */
-      uint64_t since = bl->choked_since_ms;
-      unblock(bl);
-      bl->choked_since_ms = since;
-    }
-    has_blocked |= !holt_list_is_empty(&bl->blocked);
-  }
-  if (bus->origins.hole_count > 0 || has_blocked) holt_timer_start(&bus->timer, TICK_MS);
+  if (bus->origins.hole_count > 0) holt_timer_start(&bus->timer, TICK_MS);
 }
 
 struct holt_bus *holt_bus_new(struct holt_env *env, struct holt_links *links, uint64_t boot, const char *name,

@@ -14,7 +14,6 @@
 #define HOLT_HOLES_MAX   1024  /* ranges kept per origin, then the oldest closes early */
 #define HOLT_ORIGINS_MAX 65536 /* then the one silent for longest is forgotten */
 #define HOLT_HOLE_MS     5000  /* how long a hole may still be filled */
-#define HOLT_STALLED_MS  1000  /* without credit for so long: nothing is passed on to it */
 #define HOLT_DROPS_MAX   1024  /* dropped ranges remembered per link until they can be told */
 
 /* --- subject.c -------------------------------------------------------------------------------------------
@@ -111,7 +110,6 @@ struct holt_bus_link {
   struct holt_link *link; /* NULL: gone */
   uint32_t refs;
   struct holt_list blocked; /* events that wait for its credit to be acknowledged */
-  uint64_t choked_since_ms; /* 0: not choked */
   struct holt_wire_range *drops;
   size_t drop_count, drop_cap;
 };

@@ -20,7 +20,8 @@ void holt__conn_say_hello(struct holt_conn *conn) {
                              .id = links->config.id,
                              .boot = links->config.boot,
                              .timeout_ms = (uint32_t)links->config.timeout_ms,
-                             .frame_max = links->config.frame_max};
+                             .frame_max = links->config.frame_max,
+                             .window = (uint32_t)links->config.window_bytes};
   struct holt_link *link = conn->peer != NULL ? conn->peer->link : holt__links_find(links, conn->hello.name);
   if (link != NULL) hello.last = link->last_connection;
   if (conn->peer != NULL) hello.connection = conn->number = holt_env_random(links->env) | 1;

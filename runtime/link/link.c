@@ -31,18 +31,29 @@ void holt__link_tell(struct holt_link *link, const struct holt_peer_notice *noti
 /* `msg` (reference taken) leaves the buffer unsent. */
 static void drop(struct holt_link *link, enum holt_lane lane, struct holt_msg *msg, int why) {
   struct holt_links *links = link->links;
-  link->out[lane].has_notice = true;
+  holt__lane_out_note_drop(&link->out[lane], why == HOLT_ESTALLED);
   link->dropped++;
   if (links->ops->on_dropped != NULL) links->ops->on_dropped(links->arg, link, msg);
-  struct holt_peer_notice notice = {.event = HOLT_PEER_DROPPED, .number = 1};
+  link->dropped_untold++;
+  link->dropped_why = why;
+  holt_env_post(links->env, &links->drops);
+  holt_msg_release(msg);
+}
+
+void holt__link_tell_drops(struct holt_link *link) {
+  if (link->dropped_untold == 0) return;
+  struct holt_peer_notice notice = {.event = HOLT_PEER_DROPPED, .number = link->dropped_untold};
+  link->dropped_untold = 0;
+  int why = link->dropped_why;
   if (why == HOLT_EFULL)
     holt_err_set(&notice.err, why, "the buffer for this peer is full (buffer_max, buffer_bytes)");
   else if (why == HOLT_ETIMEOUT)
     holt_err_set(&notice.err, why, "older than buffer_timeout");
+  else if (why == HOLT_ESTALLED)
+    holt_err_set(&notice.err, why, "it has taken nothing for a second; what is slow there?");
   else
     holt_err_set(&notice.err, why, "larger than the peer accepts");
   holt__link_tell(link, &notice);
-  holt_msg_release(msg);
 }
 
 static uint64_t age_of(struct holt_link *link, const struct holt_msg *msg) {
@@ -66,7 +77,7 @@ static void drop_old(struct holt_link *link, enum holt_lane lane) {
     drop(link, lane, holt__ring_swap(&out->unacked, i, empty), HOLT_ETIMEOUT);
   }
   while (out->pending.count > 0 && is_expired(link, holt__ring_at(&out->pending, 0)))
-    drop(link, lane, holt__ring_shift(&out->pending), HOLT_ETIMEOUT);
+    drop(link, lane, holt__lane_out_shift(out), HOLT_ETIMEOUT);
 }
 
 static void on_age(void *arg) {
@@ -99,12 +110,19 @@ static void on_ack_timer(void *arg) {
   holt__link_ack_now(arg);
 }
 
+static void on_stalled(void *arg) {
+  struct holt_link *link = arg;
+  link->has_waiter = false;
+  holt_env_post(link->links->env, &link->links->room); /* whoever waits goes on without this link */
+}
+
 struct holt_link *holt__link_new(struct holt_links *links) {
   struct holt_link *link = holt_alloc(sizeof *link);
   link->links = links;
   holt_list_init(&link->peers);
   holt_timer_init(&link->ack_timer, links->env, on_ack_timer, link);
   holt_timer_init(&link->age_timer, links->env, on_age, link);
+  holt_timer_init(&link->stall_timer, links->env, on_stalled, link);
   link->absent_since_ms = holt_env_now_ms(links->env);
   holt_list_push(&links->links, &link->node);
   links->link_count++;
@@ -129,6 +147,7 @@ void holt__link_free(struct holt_link *link) {
   }
   holt_timer_stop(&link->ack_timer);
   holt_timer_stop(&link->age_timer);
+  holt_timer_stop(&link->stall_timer);
   for (int lane = 0; lane < HOLT_LANE_COUNT; lane++) {
     holt__lane_out_free(&link->out[lane]);
     holt__lane_in_free(&link->in[lane]);
@@ -215,43 +234,59 @@ bool holt_link_is_up(const struct holt_link *link) {
   return link->conn != NULL && link->conn->state == HOLT_CONN_UP;
 }
 
-static bool is_absent_buffer_full(const struct holt_link *link, size_t len) {
+static bool is_absent_buffer_full(const struct holt_link *link, enum holt_lane lane, size_t len) {
   const struct holt_links_config *config = &link->links->config;
-  const struct holt_ring *pending = &link->out[HOLT_LANE_BUS].pending;
+  const struct holt_ring *pending = &link->out[lane].pending;
   return pending->count >= config->buffer_max ||
          (pending->count > 0 && pending->bytes + len > config->buffer_bytes);
 }
 
-static int room(const struct holt_link *link, size_t len) {
-  const struct holt_lane_out *out = &link->out[HOLT_LANE_BUS];
-  if (holt_link_is_up(link)) {
-    uint64_t used = holt__lane_out_bytes(out);
-    return used > 0 && used + len > link->links->config.window_bytes ? HOLT_EAGAIN : 0;
-  }
-  if (!is_absent_buffer_full(link, len)) return 0;
-  switch (link->links->config.overflow) {
-  case HOLT_OVERFLOW_WAIT:
-    return HOLT_EAGAIN;
-  case HOLT_OVERFLOW_ERROR:
-    return HOLT_EFULL;
-  default:
-    return 0;
-  }
+static bool has_credit(const struct holt_link *link, enum holt_lane lane, size_t len) {
+  uint64_t used = holt__lane_out_bytes(&link->out[lane]);
+  return used == 0 || used + len <= link->links->config.window_bytes;
 }
 
-int holt_link_room(struct holt_link *link, size_t len) {
-  int rc = room(link, len);
-  if (rc == HOLT_EAGAIN) link->has_waiter = true;
-  return rc;
+/* The lane of a present peer has no credit: note since when. */
+static void choke(struct holt_link *link, enum holt_lane lane) {
+  link->has_waiter = true;
+  if (link->choked_since_ms[lane] != 0) return;
+  link->choked_since_ms[lane] = holt_env_now_ms(link->links->env) + 1; /* 0 means: not choked */
+  holt_timer_start(&link->stall_timer, HOLT_STALLED_MS + 1);
+}
+
+static void unchoke(struct holt_link *link) {
+  for (size_t i = 0; i < NUMBERED_COUNT; i++)
+    if (!holt_link_is_up(link) || has_credit(link, numbered[i], 1)) link->choked_since_ms[numbered[i]] = 0;
+}
+
+bool holt_link_is_stalled(const struct holt_link *link, enum holt_lane lane) {
+  uint64_t since = link->choked_since_ms[lane];
+  uint64_t now = holt_env_now_ms(link->links->env);
+  return since != 0 && holt_link_is_up(link) && now >= since + HOLT_STALLED_MS;
+}
+
+int holt_link_room(struct holt_link *link, enum holt_lane lane, size_t len) {
+  if (holt_link_is_up(link)) {
+    if (has_credit(link, lane, len)) return 0;
+    choke(link, lane);
+    return holt_link_is_stalled(link, lane) ? HOLT_ESTALLED : HOLT_EAGAIN;
+  }
+  if (!is_absent_buffer_full(link, lane, len)) return 0;
+  if (link->links->config.overflow == HOLT_OVERFLOW_ERROR) return HOLT_EFULL;
+  if (link->links->config.overflow == HOLT_OVERFLOW_DROP_OLDEST) return 0;
+  link->has_waiter = true;
+  return HOLT_EAGAIN;
 }
 
 /* Tell those who wait, once a present link is half empty or an absent one has any room: waking for each
  * single message would cost more than it brings. */
 void holt__link_room_changed(struct holt_link *link) {
+  unchoke(link);
   if (!link->has_waiter) return;
   uint64_t half = link->links->config.window_bytes / 2;
+  bool waits = link->links->config.overflow == HOLT_OVERFLOW_WAIT;
   if (holt_link_is_up(link) ? holt__lane_out_bytes(&link->out[HOLT_LANE_BUS]) > half
-                            : room(link, 1) == HOLT_EAGAIN)
+                            : waits && is_absent_buffer_full(link, HOLT_LANE_BUS, 1))
     return;
   link->has_waiter = false;
   holt_env_post(link->links->env, &link->links->room);
@@ -265,8 +300,8 @@ void holt_link_send(struct holt_link *link, enum holt_lane lane, struct holt_msg
     holt__conn_dirty(link->conn);
     return;
   }
-  while (out->pending.count > 0 && is_absent_buffer_full(link, msg->len))
-    drop(link, lane, holt__ring_shift(&out->pending), HOLT_EFULL);
+  while (out->pending.count > 0 && is_absent_buffer_full(link, lane, msg->len))
+    drop(link, lane, holt__lane_out_shift(out), HOLT_EFULL);
   if (link->links->config.buffer_max == 0)
     drop(link, lane, holt_msg_retain(msg), HOLT_EFULL);
   else
@@ -274,14 +309,14 @@ void holt_link_send(struct holt_link *link, enum holt_lane lane, struct holt_msg
 }
 
 bool holt_link_is_choked(struct holt_link *link, enum holt_lane lane) {
-  if (!holt_link_is_up(link) || holt__lane_out_bytes(&link->out[lane]) <= link->links->config.window_bytes)
-    return false;
-  link->has_waiter = true;
+  uint64_t window = link->links->config.window_bytes;
+  if (!holt_link_is_up(link) || holt__lane_out_bytes(&link->out[lane]) <= window) return false;
+  choke(link, lane);
   return true;
 }
 
 void holt_link_drop(struct holt_link *link, enum holt_lane lane, struct holt_msg *msg) {
-  drop(link, lane, holt_msg_retain(msg), HOLT_EFULL);
+  drop(link, lane, holt_msg_retain(msg), HOLT_ESTALLED);
 }
 
 /* The notice that stands for dropped messages, written by their owner now that it is due. */
@@ -303,7 +338,7 @@ struct holt_msg *holt__link_next_msg(struct holt_link *link, enum holt_lane lane
   if (out->written < out->unacked.count) return holt__ring_at(&out->unacked, out->written++);
   struct holt_msg *msg = NULL;
   while (msg == NULL) {
-    if (out->has_notice) {
+    if (out->has_notice && out->notice_at == 0) {
       out->has_notice = false;
       msg = make_notice(link);
       if (msg != NULL) break;
@@ -312,7 +347,7 @@ struct holt_msg *holt__link_next_msg(struct holt_link *link, enum holt_lane lane
     uint64_t window = link->links->config.window_bytes;
     struct holt_msg *first = holt__ring_at(&out->pending, 0);
     if (out->unacked.count > 0 && out->unacked.bytes + first->len > window) return NULL; /* no credit */
-    msg = holt__ring_shift(&out->pending);
+    msg = holt__lane_out_shift(out);
     uint32_t frame_max = link->conn->hello.frame_max;
     if (is_expired(link, msg) || msg->len > frame_max) {
       drop(link, lane, msg, msg->len > frame_max ? HOLT_ETOOLARGE : HOLT_ETIMEOUT);
@@ -356,7 +391,7 @@ void holt_link_consume(struct holt_link *link, enum holt_lane lane, uint64_t num
   if (number >> NUMBER_BITS != in->epoch) return; /* of a session that is over */
   holt__lane_in_consume(in, number & (((uint64_t)1 << NUMBER_BITS) - 1));
   if (!holt_link_is_up(link)) return;
-  if (in->done - in->acked >= ACK_EVERY || in->bytes >= link->links->config.window_bytes / 4) {
+  if (in->done - in->acked >= ACK_EVERY || in->bytes >= link->conn->hello.window / 4) {
     in->is_ack_due = in->done > in->acked;
     if (in->is_ack_due) holt__conn_dirty(link->conn);
   }

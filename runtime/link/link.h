@@ -13,6 +13,8 @@
 #include "transport/transport.h"
 #include "wire/wire.h"
 
+#define HOLT_STALLED_MS 1000 /* without credit for so long a present peer is stalled */
+
 struct holt_links;
 struct holt_link;
 struct holt_peer;
@@ -158,14 +160,17 @@ void *holt_link_data(const struct holt_link *link);
 
 /* Whether one more message of `len` bytes may be added now:
  * 0 yes; HOLT_EAGAIN wait for on_room (present peer without credit, or absent with overflow "wait");
+ * HOLT_ESTALLED a present peer that has given no credit for a second: drop it (holt_link_drop);
  * HOLT_EFULL absent with overflow "error". */
-int holt_link_room(struct holt_link *link, size_t len);
+int holt_link_room(struct holt_link *link, enum holt_lane lane, size_t len);
 /* Queue `msg` (retained); it is resent after each reconnect until acknowledged. Never refuses: call
  * holt_link_room first where waiting is possible. With an absent peer the oldest may be dropped for it. */
 void holt_link_send(struct holt_link *link, enum holt_lane lane, struct holt_msg *msg);
-/* True while the lane of a present peer holds more than its window; on_room follows when that has gone down.
- */
+/* True while the lane of a present peer holds more than its window; on_room follows when that has gone down,
+ * and when it has lasted for a second. */
 bool holt_link_is_choked(struct holt_link *link, enum holt_lane lane);
+/* True once a present peer has given no credit in the lane for a second, until credit comes. */
+bool holt_link_is_stalled(const struct holt_link *link, enum holt_lane lane);
 /* Drop `msg` for this link instead of sending it: counted, and told to the remote by a notice. */
 void holt_link_drop(struct holt_link *link, enum holt_lane lane, struct holt_msg *msg);
 /* The message with this number has been dealt with; it will be acknowledged with all before it. */

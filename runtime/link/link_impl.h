@@ -59,8 +59,12 @@ struct holt_link {
   struct holt_timer ack_timer;
   struct holt_timer age_timer; /* while absent */
   uint64_t absent_since_ms;
-  bool has_waiter; /* holt_link_room said HOLT_EAGAIN */
+  bool has_waiter;                           /* holt_link_room said HOLT_EAGAIN */
+  uint64_t choked_since_ms[HOLT_LANE_COUNT]; /* 0: the lane has credit */
+  struct holt_timer stall_timer;
   uint64_t dropped, connects;
+  uint64_t dropped_untold; /* and why the last of them was */
+  int dropped_why;
   void *data;
 };
 
@@ -98,6 +102,7 @@ struct holt_links {
   struct holt_post flush;
   struct holt_post farewell; /* tells HOLT_PEER_CLOSE of ended peers */
   struct holt_post room;
+  struct holt_post drops; /* tells HOLT_PEER_DROPPED, once a turn */
   struct holt_writer out; /* one batch */
   uint32_t link_count;
   bool is_closed;
@@ -133,6 +138,8 @@ struct holt_link *holt__link_new(struct holt_links *links);
 void holt__link_free(struct holt_link *link);
 void holt__link_up(struct holt_link *link);
 void holt__link_down(struct holt_link *link, const struct holt_err *err);
+/* Tell the peers what was dropped since the last time. */
+void holt__link_tell_drops(struct holt_link *link);
 /* Acknowledge with the next flush whatever has been dealt with. */
 void holt__link_ack_now(struct holt_link *link);
 /* Counts a numbered message that came; returns the number to consume it by. */

@@ -43,6 +43,12 @@ static void tell_room(void *arg) {
   if (links->ops->on_room != NULL) links->ops->on_room(links->arg);
 }
 
+static void tell_drops(void *arg) {
+  struct holt_links *links = arg;
+  HOLT_LIST_EACH(&links->links, node, next)
+  holt__link_tell_drops(HOLT_CONTAINER(node, struct holt_link, node));
+}
+
 static void free_peer(struct holt_peer *peer) {
   holt_list_remove(&peer->node);
   holt_list_remove(&peer->link_node);
@@ -90,6 +96,7 @@ struct holt_links *holt_links_new(struct holt_env *env, const struct holt_links_
   holt_post_init(&links->flush, flush, links);
   holt_post_init(&links->farewell, farewell, links);
   holt_post_init(&links->room, tell_room, links);
+  holt_post_init(&links->drops, tell_drops, links);
   return links;
 }
 
@@ -154,6 +161,7 @@ void holt_links_free(struct holt_links *links) {
   holt_post_cancel(&links->flush);
   holt_post_cancel(&links->farewell);
   holt_post_cancel(&links->room);
+  holt_post_cancel(&links->drops);
   holt_writer_free(&links->out);
   free((char *)(uintptr_t)links->config.name);
   free((char *)(uintptr_t)links->config.channel);

@@ -87,6 +87,17 @@ void holt__lane_out_free(struct holt_lane_out *lane) {
   *lane = (struct holt_lane_out){0};
 }
 
+void holt__lane_out_note_drop(struct holt_lane_out *lane, bool is_behind) {
+  if (!lane->has_notice) lane->notice_at = 0;
+  if (is_behind) lane->notice_at = lane->pending.count;
+  lane->has_notice = true;
+}
+
+struct holt_msg *holt__lane_out_shift(struct holt_lane_out *lane) {
+  if (lane->notice_at > 0) lane->notice_at--;
+  return holt__ring_shift(&lane->pending);
+}
+
 int64_t holt__lane_out_ack(struct holt_lane_out *lane, uint64_t number) {
   if (number < lane->base || number - lane->base > lane->written) return HOLT_EPROTOCOL;
   int64_t count = (int64_t)(number - lane->base);
@@ -162,5 +173,4 @@ void holt__lane_in_consume(struct holt_lane_in *lane, uint64_t number) {
     bit_flip(lane, lane->done + 1);
     lane->done++;
   }
-  if (lane->done == lane->received) lane->bytes = 0;
 }

@@ -26,13 +26,19 @@ struct holt_msg *holt__ring_swap(struct holt_ring *ring, size_t index, struct ho
  */
 struct holt_lane_out {
   struct holt_ring unacked;
-  size_t written;  /* how many of unacked have been sent on the present connection */
-  uint64_t base;   /* number of the last acknowledged message */
-  bool has_notice; /* messages were dropped before `pending`: say so first */
+  size_t written; /* how many of unacked have been sent on the present connection */
+  uint64_t base;  /* number of the last acknowledged message */
   struct holt_ring pending;
+  bool has_notice;  /* messages were dropped: say so … */
+  size_t notice_at; /* … behind so many of `pending` */
 };
 
 void holt__lane_out_free(struct holt_lane_out *lane);
+/* A message was dropped, at the front of `pending` or behind all of it: a notice is due there, or further
+ * behind when one is due there already. */
+void holt__lane_out_note_drop(struct holt_lane_out *lane, bool is_behind);
+/* The next of `pending`, given away. */
+struct holt_msg *holt__lane_out_shift(struct holt_lane_out *lane);
 /* An acknowledgement came. HOLT_EPROTOCOL for a number that cannot be. Returns how many were released, else.
  */
 int64_t holt__lane_out_ack(struct holt_lane_out *lane, uint64_t number);
@@ -52,7 +58,7 @@ struct holt_lane_in {
   uint64_t received; /* number of the last message that came */
   uint64_t done;     /* all up to this one have been dealt with */
   uint64_t acked;    /* last acknowledgement sent on the present connection */
-  uint64_t bytes;    /* received since `done` last caught up */
+  uint64_t bytes;    /* received since the last acknowledgement */
   bool is_ack_due;
   uint64_t *bits;  /* dealt with out of order: bit (number % bits_cap) */
   size_t bits_cap; /* in bits, power of two */

@@ -59,6 +59,9 @@ static void push_table(lua_State *L, int code, const char *message) {
 
 void holt_lua_push_err(lua_State *L, const struct holt_err *err) {
   push_table(L, err->code, err->message);
+  if (err->node[0] == '\0') return;
+  lua_pushstring(L, err->node);
+  lua_setfield(L, -2, "node");
 }
 
 int holt_lua_fail(lua_State *L, const struct holt_err *err) {

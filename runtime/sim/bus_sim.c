@@ -179,7 +179,7 @@ static void emit_next(void *arg) {
     return;
   }
   m->waiter.is_retry = false;
-  if (rc != 0) broken(run, "%s could not emit: %s", m->name, holt_err_text(rc));
+  if (rc != 0 && rc != HOLT_ESTALLED) broken(run, "%s could not emit: %s", m->name, holt_err_text(rc));
   m->emitted++;
   run->result->emitted++;
   uint64_t spread = 2 * FAULTS_MS / (run->config->emits + 1);
@@ -345,8 +345,8 @@ static void draw_graph(struct run *run) {
 /* Waiting for room binds emitters only: a node on the way drops what its next link cannot take, and says so.
  */
 static bool may_lose_events(const struct holt_bus_sim_config *config) {
-  bool is_bounded = config->waits || config->slow_handlers;
-  return config->small_buffers || has_loops(config) || (config->nodes > 2 && is_bounded);
+  return config->small_buffers || config->slow_handlers || has_loops(config) ||
+         (config->nodes > 2 && config->waits);
 }
 
 static void check_tally(struct run *run, const struct member *m, const struct member *origin) {

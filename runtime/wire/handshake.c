@@ -22,6 +22,7 @@ void holt_hello_write(struct holt_writer *out, const struct holt_hello *hello) {
   holt_write_u64(out, hello->last);
   holt_write_u32(out, hello->timeout_ms);
   holt_write_u32(out, hello->frame_max);
+  holt_write_u32(out, hello->window);
   holt_write_text8(out, hello->name);
   holt_write_text8(out, hello->channel);
 }
@@ -47,6 +48,7 @@ int holt_hello_read(struct holt_buf body, struct holt_hello *out, struct holt_er
   out->last = holt_read_u64(&r);
   out->timeout_ms = holt_read_u32(&r);
   out->frame_max = holt_read_u32(&r);
+  out->window = holt_read_u32(&r);
   holt_read_text8(&r, text);
   if (strlen(text) > HOLT_NAME_MAX || text[0] == '\0') r.failed = true;
   snprintf(out->name, sizeof out->name, "%.*s", HOLT_NAME_MAX, text);

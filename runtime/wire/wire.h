@@ -66,6 +66,7 @@ struct holt_hello {
   uint64_t last;       /* connection that this side last saw finished with this node, or 0 */
   uint32_t timeout_ms;
   uint32_t frame_max;
+  uint32_t window; /* unacknowledged bytes this side sends in one lane */
   char name[HOLT_NAME_MAX + 1];
   char channel[HOLT_NAME_MAX + 1];
 };

@@ -46,7 +46,7 @@ static void on_event(void *arg, struct holt_event *event) {
 static void on_peer(void *arg, struct holt_peer *peer, const struct holt_peer_notice *notice) {
   struct station *s = arg;
   (void)peer;
-  s->notices[notice->event]++;
+  s->notices[notice->event] += notice->event == HOLT_PEER_DROPPED ? (unsigned)notice->number : 1;
   if (notice->err.code != 0) s->last_err = notice->err;
   if (notice->event != HOLT_PEER_BACKOFF) return;
   if (notice->delay_ms > s->delay_max_ms) s->delay_max_ms = notice->delay_ms;
@@ -356,6 +356,7 @@ static void a_limit_of_two_keeps_the_two_newest_and_tells_the_rest(void **state)
   holt_sim_break(room, "n0", "n1");
   holt_sim_run(room, 100);
   emit(&n1, 2, 6);
+  holt_sim_run(room, 1);
   assert_int_equal(n1.notices[HOLT_PEER_DROPPED], 3);
   assert_int_equal(n1.last_err.code, HOLT_EFULL);
   holt_sim_cut(room, "n1", "n0", false);
@@ -479,17 +480,58 @@ static void an_emitter_waits_for_credit_and_is_woken_by_it(void **state) {
   struct holt_bus_waiter waiter = {0};
   woken = 0;
   holt_bus_wait(holt_node_bus(n0.node), &waiter, on_woken, NULL);
-  holt_sim_run(room, 10000);
+  holt_sim_run(room, 500);
   assert_int_equal(woken, 0);
   assert_true(status_of(&n0).is_up); /* waiting is not silence */
   n1.holds = false;
   for (unsigned i = 0; i < n1.held_count; i++) holt_event_done(n1.held[i]);
   n1.held_count = 0;
-  holt_sim_run(room, 2000);
+  holt_sim_run(room, 1100);
   assert_int_equal(woken, 1);
   assert_int_equal(emit_sized(&n0, sent + 1, 1000, NULL), 0);
   holt_sim_run(room, 100);
   assert_heard(&n1, 1, sent + 1);
+}
+
+static void a_peer_without_credit_for_a_second_is_stalled_until_it_takes_something(void **state) {
+  (void)state;
+  struct holt_node_config config = settings("n0");
+  struct holt_err err;
+  config.link.window_bytes = 10000;
+  start(&n0, "n0", &config);
+  start_named(&n1, "n1");
+  start_named(&n2, "n2");
+  dial(&n1, "n0:7000");
+  dial(&n2, "n0:7000");
+  holt_sim_run(room, 1000);
+  n1.holds = true;
+  uint64_t sent = 0;
+  while (emit_sized(&n0, sent + 1, 1000, NULL) == 0) {
+    sent++;
+    holt_sim_run(room, 10);
+  }
+  struct holt_bus_waiter waiter = {0};
+  woken = 0;
+  holt_bus_wait(holt_node_bus(n0.node), &waiter, on_woken, NULL);
+  holt_sim_run(room, 1500);
+  assert_int_equal(woken, 1); /* after a second it goes on without n1 */
+  for (int i = 0; i < 5; i++) {
+    assert_int_equal(emit_sized(&n0, ++sent, 1000, &err), HOLT_ESTALLED);
+    assert_string_equal(err.node, "n1");
+    holt_sim_run(room, 10);
+  }
+  assert_int_equal(n2.heard_count, sent); /* the other one misses nothing */
+  assert_int_equal(n1.heard_count, sent - 5);
+  assert_int_equal(n0.notices[HOLT_PEER_DROPPED], 5);
+  n1.holds = false;
+  for (unsigned i = 0; i < n1.held_count; i++) holt_event_done(n1.held[i]);
+  n1.held_count = 0;
+  holt_sim_run(room, 2000);
+  assert_int_equal(emit_sized(&n0, ++sent, 1000, NULL), 0);
+  holt_sim_run(room, 2000);
+  assert_int_equal(n1.lost, 5);
+  assert_int_equal(n1.heard[n1.heard_count - 1], sent);
+  for (unsigned i = 1; i < n1.heard_count; i++) assert_true(n1.heard[i] > n1.heard[i - 1]);
 }
 
 static void an_emitter_may_wait_for_an_absent_peer(void **state) {
@@ -551,6 +593,15 @@ static void what_was_handled_is_acknowledged_within_the_interval(void **state) {
   emit(&n1, 11, 10 + 256); /* and at once after so many */
   holt_sim_run(room, 50);
   assert_int_equal(status_of(&n1).buffered, 0);
+}
+
+static void large_messages_are_acknowledged_by_their_bytes(void **state) {
+  (void)state;
+  start_pair();
+  holt_sim_run(room, 1500);
+  for (int i = 1; i <= 8; i++) assert_int_equal(emit_sized(&n1, (uint64_t)i, 500 * 1024, NULL), 0);
+  holt_sim_run(room, 100); /* far less than ack_interval */
+  assert_true(status_of(&n1).buffered_bytes < 1024 * 1024);
 }
 
 /* --- Farewell --------------------------------------------------------------------------------------------
@@ -812,10 +863,12 @@ int main(void) {
       T(a_new_boot_of_the_same_name_gets_what_was_not_acknowledged),
       T(a_handler_of_an_old_session_acknowledges_nothing_of_the_new_one),
       T(an_emitter_waits_for_credit_and_is_woken_by_it),
+      T(a_peer_without_credit_for_a_second_is_stalled_until_it_takes_something),
       T(an_emitter_may_wait_for_an_absent_peer),
       T(an_absent_peer_may_also_mean_an_error),
       T(a_large_event_passes_and_one_too_large_is_refused_at_once),
       T(what_was_handled_is_acknowledged_within_the_interval),
+      T(large_messages_are_acknowledged_by_their_bytes),
       T(a_node_that_closes_first_sends_everything),
       T(a_closing_node_does_not_wait_for_ever),
       T(a_closed_peer_is_not_dialled_again),

@@ -9,7 +9,8 @@ static struct holt_hello sample_hello(void) {
                              .connection = 33,
                              .last = 44,
                              .timeout_ms = 5000,
-                             .frame_max = 1 << 20};
+                             .frame_max = 1 << 20,
+                             .window = 1 << 22};
   strcpy(hello.name, "n1");
   strcpy(hello.channel, "holt");
   return hello;
