@@ -17,50 +17,8 @@
 
 #define BATCH 1024 /* handlers run between two turns of the loop */
 
-/* --- The ring
- * --------------------------------------------------------------------------------------------------- */
-
-static void queue_push(struct delivery_queue *queue, struct delivery delivery) {
-  if (queue->count == queue->cap) {
-    size_t cap = queue->cap == 0 ? 16 : queue->cap * 2;
-    struct delivery *items = holt_alloc(cap * sizeof *items);
-    for (size_t i = 0; i < queue->count; i++) items[i] = queue->items[(queue->first + i) & (queue->cap - 1)];
-    free(queue->items);
-    queue->items = items;
-    queue->cap = cap;
-    queue->first = 0;
-  }
-  queue->items[(queue->first + queue->count++) & (queue->cap - 1)] = delivery;
-}
-
-static struct delivery queue_shift(struct delivery_queue *queue) {
-  HOLT_ASSERT(queue->count > 0);
-  struct delivery delivery = queue->items[queue->first];
-  queue->first = (queue->first + 1) & (queue->cap - 1);
-  queue->count--;
-  return delivery;
-}
-
-static void queue_free(struct delivery_queue *queue) {
-  free(queue->items);
-  *queue = (struct delivery_queue){0};
-}
-
 /* --- Subscriptions
  * ---------------------------------------------------------------------------------------------- */
-
-static void sub_release(struct lua_sub *sub) {
-  if (--sub->refs > 0) return;
-  holt__node_release(sub->node);
-  free(sub);
-}
-
-static void lane_free(struct lane *lane) {
-  holt_list_remove(&lane->of_sub);
-  holt_list_remove(&lane->runnable);
-  queue_free(&lane->waiting);
-  free(lane);
-}
 
 /* No handler of it starts from now on. */
 static void sub_off(struct lua_sub *sub) {
@@ -73,29 +31,29 @@ static void sub_off(struct lua_sub *sub) {
   HOLT_LIST_EACH(&sub->lanes, at, next) {
     struct lane *lane = HOLT_CONTAINER(at, struct lane, of_sub);
     while (lane->waiting.count > 0) {
-      holt_event_done(queue_shift(&lane->waiting).event);
+      holt_event_done(holt__queue_shift(&lane->waiting).event);
       sub->refs--; /* the list's own is still there */
     }
-    if (lane->active == 0) lane_free(lane);
+    if (lane->active == 0) holt__lane_free(lane);
   }
   holt_list_remove(&sub->node_list);
-  sub_release(sub);
+  holt__sub_release(sub);
 }
 
 void holt__subs_close(struct lua_node *node) {
   HOLT_LIST_EACH(&node->subs, at, next) sub_off(HOLT_CONTAINER(at, struct lua_sub, node_list));
   while (node->queue.count > 0) {
-    struct delivery delivery = queue_shift(&node->queue);
+    struct delivery delivery = holt__queue_shift(&node->queue);
     holt_event_done(delivery.event);
-    sub_release(delivery.sub);
+    holt__sub_release(delivery.sub);
   }
-  queue_free(&node->queue);
+  holt__queue_free(&node->queue);
 }
 
 static void on_event(void *arg, struct holt_event *event) {
   struct lua_sub *sub = arg;
   sub->refs++;
-  queue_push(&sub->node->queue, (struct delivery){.sub = sub, .event = event});
+  holt__queue_push(&sub->node->queue, (struct delivery){.sub = sub, .event = event});
   holt_source_ready(sub->node->script, &sub->node->source);
 }
 
@@ -204,16 +162,9 @@ static int push_values(lua_State *L, const struct lua_node *node, const struct h
 static int run_push(lua_State *L, void *arg) {
   struct run *run = arg;
   lua_rawgeti(L, LUA_REGISTRYINDEX, run->sub->ref);
+  const struct lua_node *node = run->sub->node;
   if (run->sub->is_once) sub_off(run->sub); /* `run` holds one reference more */
-  return push_values(L, run->sub->node, run->event);
-}
-
-static struct lane *find_lane(struct lua_sub *sub, uint64_t boot) {
-  HOLT_LIST_EACH(&sub->lanes, at, next) {
-    struct lane *lane = HOLT_CONTAINER(at, struct lane, of_sub);
-    if (lane->boot == boot) return lane;
-  }
-  return NULL;
+  return push_values(L, node, run->event);
 }
 
 static void run_parked(void *arg, struct holt_task *task) {
@@ -221,7 +172,7 @@ static void run_parked(void *arg, struct holt_task *task) {
   struct lua_sub *sub = run->sub;
   struct run *kept = holt_alloc(sizeof *kept);
   *kept = *run;
-  kept->lane = find_lane(sub, run->event->boot);
+  kept->lane = holt__lane_find(sub, run->event->boot);
   if (kept->lane == NULL) {
     kept->lane = holt_alloc(sizeof *kept->lane);
     kept->lane->sub = sub;
@@ -256,9 +207,9 @@ static void run_ended(void *arg, struct holt_task *task, lua_State *co, bool ok,
     if (holt_list_is_empty(&lane->runnable)) holt_list_push(&node->lanes, &lane->runnable);
     holt_source_ready(node->script, &node->source);
   } else if (lane->active == 0) {
-    lane_free(lane);
+    holt__lane_free(lane);
   }
-  sub_release(sub);
+  holt__sub_release(sub);
 }
 
 static const struct holt_job run_job = {.push = run_push, .parked = run_parked, .ended = run_ended};
@@ -270,7 +221,7 @@ static void run_handler(struct delivery delivery) {
     holt_log(HOLT_LOG_ERROR, "no memory to run the handler of '%s': event '%s' from '%s' is not handled",
              delivery.sub->pattern, delivery.event->subject, delivery.event->origin);
   holt_event_done(delivery.event);
-  sub_release(delivery.sub);
+  holt__sub_release(delivery.sub);
 }
 
 static bool has_room(const struct lane *lane) {
@@ -281,13 +232,13 @@ static void deliver(struct delivery delivery) {
   struct lua_sub *sub = delivery.sub;
   if (sub->sub == NULL) { /* off meanwhile */
     holt_event_done(delivery.event);
-    sub_release(sub);
+    holt__sub_release(sub);
     return;
   }
   if (!holt_list_is_empty(&sub->lanes)) {
-    struct lane *lane = find_lane(sub, delivery.event->boot);
+    struct lane *lane = holt__lane_find(sub, delivery.event->boot);
     if (lane != NULL && (lane->waiting.count > 0 || !has_room(lane))) {
-      queue_push(&lane->waiting, delivery);
+      holt__queue_push(&lane->waiting, delivery);
       return;
     }
   }
@@ -299,9 +250,9 @@ static void run_lane(struct lane *lane) {
   lane->active++; /* keeps it */
   while (lane->waiting.count > 0 &&
          lane->active - 1 < (lane->sub->concurrency == 0 ? 1u << 30 : lane->sub->concurrency))
-    run_handler(queue_shift(&lane->waiting));
+    run_handler(holt__queue_shift(&lane->waiting));
   lane->active--;
-  if (lane->active == 0 && lane->waiting.count == 0) lane_free(lane);
+  if (lane->active == 0 && lane->waiting.count == 0) holt__lane_free(lane);
 }
 
 bool holt__dispatch(struct lua_node *node) {
@@ -311,9 +262,9 @@ bool holt__dispatch(struct lua_node *node) {
     struct lua_sub *sub = lane->sub;
     sub->refs++;
     run_lane(lane);
-    sub_release(sub);
+    holt__sub_release(sub);
   }
-  for (int i = 0; i < BATCH && node->queue.count > 0; i++) deliver(queue_shift(&node->queue));
+  for (int i = 0; i < BATCH && node->queue.count > 0; i++) deliver(holt__queue_shift(&node->queue));
   return node->queue.count > 0 || !holt_list_is_empty(&node->lanes);
 }
 

@@ -105,10 +105,8 @@ static int encode(lua_State *L, struct lua_node *node, uint8_t codec, struct hol
                   struct holt_err *err) {
   int top = lua_gettop(L);
   if (codec == HOLT_CODEC_RAW) {
-    if (top != 3 || lua_type(L, 3) != LUA_TSTRING) {
-      luaL_argerror(L, 3, "the codec raw takes one string, nothing else");
-      return HOLT_EINVAL;
-    }
+    if (top != 3 || lua_type(L, 3) != LUA_TSTRING)
+      return luaL_argerror(L, 3, "the codec raw takes one string, nothing else");
     size_t len;
     const char *text = lua_tolstring(L, 3, &len);
     *out = holt_buf(text, len);
@@ -164,7 +162,7 @@ static int take_breath(lua_State *L, struct lua_node *node) {
 /* emit(node, subject, ...) -> true | nil, err */
 int holt__l_emit(lua_State *L) {
   struct lua_node *node = holt__check_node(L, 1);
-  struct holt_buf subject, payload;
+  struct holt_buf subject = {0}, payload = {0};
   subject.data = (const uint8_t *)luaL_checklstring(L, 2, &subject.len);
   struct holt_err err;
   if (holt_subject_check((const char *)subject.data, subject.len, false, &err) != 0)

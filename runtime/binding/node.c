@@ -164,7 +164,7 @@ static int l_node_new(lua_State *L) {
   struct holt_script *script = holt_script_of(L);
   struct holt_node_config config = holt_node_defaults();
   lua_settop(L, 3);
-  struct lua_node **box = lua_newuserdatauv(L, sizeof *box, 0);
+  struct lua_node **box = lua_newuserdatauv(L, sizeof(void *), 0);
   *box = NULL;
   lua_pushvalue(L, lua_upvalueindex(1));
   lua_setmetatable(L, 4);

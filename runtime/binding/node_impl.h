@@ -83,6 +83,14 @@ struct lua_node *holt__check_node(lua_State *L, int index);
 struct lua_node *holt__node_retain(struct lua_node *node);
 void holt__node_release(struct lua_node *node);
 
+/* delivery.c */
+void holt__queue_push(struct delivery_queue *queue, struct delivery delivery);
+struct delivery holt__queue_shift(struct delivery_queue *queue); /* which is not empty */
+void holt__queue_free(struct delivery_queue *queue);
+void holt__sub_release(struct lua_sub *sub);
+struct lane *holt__lane_find(struct lua_sub *sub, uint64_t boot); /* or NULL */
+void holt__lane_free(struct lane *lane);
+
 /* dispatch.c */
 int holt__l_on(lua_State *L);
 int holt__l_once(lua_State *L);

@@ -121,8 +121,10 @@ static void tell(lua_State *L, void *arg) {
 }
 
 void holt__notices_run(struct lua_node *node) {
-  struct holt_list *at;
-  while ((at = holt_list_shift(&node->notices)) != NULL) {
+  struct holt_list batch;
+  holt_list_init(&batch);
+  holt_list_move(&batch, &node->notices);
+  HOLT_LIST_EACH(&batch, at, next) {
     struct notice *notice = HOLT_CONTAINER(at, struct notice, node);
     struct telling telling = {.node = node, .notice = notice};
     struct holt_err err = {0};
@@ -133,6 +135,6 @@ void holt__notices_run(struct lua_node *node) {
 }
 
 void holt__notices_drop(struct lua_node *node) {
-  struct holt_list *at;
-  while ((at = holt_list_shift(&node->notices)) != NULL) free(HOLT_CONTAINER(at, struct notice, node));
+  HOLT_LIST_EACH(&node->notices, at, next) free(HOLT_CONTAINER(at, struct notice, node));
+  holt_list_init(&node->notices);
 }

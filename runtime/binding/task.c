@@ -149,7 +149,7 @@ static int start(lua_State *L, bool is_quiet) {
   luaL_checktype(L, 1, LUA_TFUNCTION);
   int count = lua_gettop(L);
   struct holt_script *script = holt_script_of(L);
-  struct lua_task **box = lua_newuserdatauv(L, sizeof *box, 0);
+  struct lua_task **box = lua_newuserdatauv(L, sizeof(void *), 0);
   *box = NULL;
   luaL_setmetatable(L, TASK_TYPE);
   lua_insert(L, 1);

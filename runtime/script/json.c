@@ -166,7 +166,10 @@ static void mark_number(lua_State *L, int at) {
     int precision = 15;
     do n = snprintf(text + 2, sizeof text - 2, "%.*g", precision, v);
     while (strtod(text + 2, NULL) != v && ++precision <= 17);
-    if (strpbrk(text + 2, ".e") == NULL) n += (int)strlen(strcpy(text + 2 + n, ".0"));
+    if (strpbrk(text + 2, ".e") == NULL) {
+      memcpy(text + 2 + n, ".0", 3);
+      n += 2;
+    }
   }
   text[0] = '\0';
   text[1] = 'n';

@@ -78,7 +78,7 @@ static int l_script_gc(lua_State *L) {
 }
 
 static void install(lua_State *L, struct holt_script *script) {
-  struct holt_script **box = lua_newuserdatauv(L, sizeof *box, 0);
+  struct holt_script **box = lua_newuserdatauv(L, sizeof(void *), 0);
   *box = NULL;
   lua_createtable(L, 0, 1);
   lua_pushcfunction(L, l_script_gc);
