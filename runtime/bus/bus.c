@@ -26,6 +26,9 @@ static struct holt_bus_link *bus_link(struct holt_bus *bus, struct holt_link *li
   bl = holt_alloc(sizeof *bl);
   bl->link = link;
   bl->refs = 1;
+  bl->lacks_all = true;
+  bl->slot = ~bus->slots & (bus->slots + 1); /* the lowest bit that is free, 0 when none is */
+  bus->slots |= bl->slot;
   holt_list_init(&bl->blocked);
   holt_list_push(&bus->links, &bl->node);
   holt_link_set_data(link, bl);
@@ -38,21 +41,27 @@ static void unblock(struct holt_bus_link *bl) {
     holt_event_done(&HOLT_CONTAINER(node, struct holt_bus_event, blocked)->event);
 }
 
-static void forget_link(struct holt_bus_link *bl) {
+static void forget_link(struct holt_bus *bus, struct holt_bus_link *bl) {
   unblock(bl);
+  holt__origins_forget_slot(&bus->origins, bl->slot);
+  bus->slots &= ~bl->slot;
   holt_link_set_data(bl->link, NULL);
   bl->link = NULL;
   holt_list_remove(&bl->node);
   holt__bus_link_release(bl);
 }
 
+static void start_ticking(struct holt_bus *bus) {
+  if (!holt_timer_is_active(&bus->timer)) holt_timer_start(&bus->timer, TICK_MS);
+}
+
 void holt_bus_link_up(struct holt_bus *bus, struct holt_link *link) {
-  bus_link(bus, link);
+  bus_link(bus, link)->lacks_all = true;
+  start_ticking(bus);
 }
 
 void holt_bus_link_gone(struct holt_bus *bus, struct holt_link *link) {
-  (void)bus;
-  if (holt_link_data(link) != NULL) forget_link(holt_link_data(link));
+  if (holt_link_data(link) != NULL) forget_link(bus, holt_link_data(link));
 }
 
 /* --- Dropped events --------------------------------------------------------------------------------------
@@ -167,21 +176,19 @@ static void pass_range(void *arg, uint64_t from, uint64_t to) {
   holt_wire_range_write(&p->body, &range);
 }
 
-/* With several links the events may still come another way; with one they cannot. */
-static bool has_one_way(struct holt_bus *bus) {
-  unsigned ways = 0;
-  for (struct holt_link *l = holt_links_first(bus->node_links); l != NULL;
-       l = holt_links_next(bus->node_links, l))
-    if (holt_link_name(l)[0] != '\0') ways++;
-  return ways <= 1;
+static struct holt_origin *origin_over(struct holt_bus *bus, struct holt_link *link, uint64_t boot,
+                                       struct holt_buf name) {
+  struct holt_origin *origin = holt__origins_get(&bus->origins, boot, name, holt_env_now_ms(bus->env));
+  origin->carriers |= bus_link(bus, link)->slot;
+  return origin;
 }
 
 static void report(struct holt_bus *bus, struct holt_link *link, const struct holt_wire_range *range) {
   uint64_t now = holt_env_now_ms(bus->env);
-  if (range->boot == bus->boot) return;
   struct passing p = {.bus = bus};
-  p.origin = holt__origins_get(&bus->origins, range->boot, holt_buf_text(range->origin), now);
-  holt__origin_report(&bus->origins, p.origin, range->from, range->to, now, has_one_way(bus), pass_range, &p);
+  p.origin = origin_over(bus, link, range->boot, holt_buf_text(range->origin));
+  holt__origin_report(&bus->origins, p.origin, range->from, range->to, now, bus_link(bus, link)->slot,
+                      pass_range, &p);
   struct holt_msg *msg = p.body.len == 0 ? NULL : holt_msg_new(HOLT_WIRE_DROPPED, p.body.len);
   if (msg != NULL) {
     memcpy(msg->data, p.body.data, p.body.len);
@@ -190,17 +197,25 @@ static void report(struct holt_bus *bus, struct holt_link *link, const struct ho
     holt_msg_release(msg);
   }
   holt_writer_free(&p.body);
-  if (bus->origins.hole_count > 0 && !holt_timer_is_active(&bus->timer))
-    holt_timer_start(&bus->timer, TICK_MS);
+  start_ticking(bus);
 }
 
-static int on_dropped(struct holt_bus *bus, struct holt_link *link, struct holt_buf body) {
-  struct holt_reader in = holt_reader(body);
+static void hear_last(struct holt_bus *bus, struct holt_link *link, const struct holt_wire_range *range) {
+  struct holt_origin *origin = origin_over(bus, link, range->boot, holt_buf_text(range->origin));
+  holt__origin_last(&bus->origins, origin, range->to, holt_env_now_ms(bus->env));
+  start_ticking(bus);
+}
+
+static void on_ranges(struct holt_bus *bus, struct holt_link *link, const struct holt_link_message *message) {
+  struct holt_reader in = holt_reader(message->body);
   struct holt_wire_range range;
-  int rc, count = 0;
-  while ((rc = holt_wire_range_read(&in, &range, NULL)) == 1)
-    if (++count <= HOLT_WIRE_RANGE_MAX) report(bus, link, &range);
-  return rc;
+  for (int i = 0; i < HOLT_WIRE_RANGE_MAX && holt_wire_range_read(&in, &range, NULL) == 1; i++) {
+    if (range.boot == bus->boot) continue;
+    if (message->type == HOLT_WIRE_DROPPED)
+      report(bus, link, &range);
+    else
+      hear_last(bus, link, &range);
+  }
 }
 
 /* Takes the event over, or says that it is none of ours (any more). */
@@ -223,10 +238,9 @@ static bool on_event(struct holt_bus *bus, struct holt_link *link, const struct 
     report(bus, link, &range);
     return false;
   }
-  struct holt_origin *origin = holt__origins_get(&bus->origins, wire.boot, wire.origin, now);
+  struct holt_origin *origin = origin_over(bus, link, wire.boot, wire.origin);
   enum holt_seen seen = holt__origin_see(&bus->origins, origin, wire.sequence, now);
-  if (bus->origins.hole_count > 0 && !holt_timer_is_active(&bus->timer))
-    holt_timer_start(&bus->timer, TICK_MS);
+  start_ticking(bus);
   if (seen == HOLT_SEEN_DUPLICATE) {
     bus->stats.duplicates++;
     return false;
@@ -251,7 +265,7 @@ static bool on_event(struct holt_bus *bus, struct holt_link *link, const struct 
 void holt_bus_link_message(struct holt_bus *bus, struct holt_link *link,
                            const struct holt_link_message *message) {
   if (message->type == HOLT_WIRE_EVENT && on_event(bus, link, message)) return;
-  if (message->type == HOLT_WIRE_DROPPED) on_dropped(bus, link, message->body);
+  if (message->type != HOLT_WIRE_EVENT) on_ranges(bus, link, message);
   holt_link_consume(link, HOLT_LANE_BUS, message->number);
 }
 
@@ -313,6 +327,8 @@ int holt_bus_emit(struct holt_bus *bus, const char *subject, size_t subject_len,
   if (!holt_list_is_empty(&bus->waiters)) holt_env_post(bus->env, &bus->wake);
   bus->sequence++;
   bus->stats.emitted++;
+  bus->has_emitted = true;
+  start_ticking(bus);
   if (first == NULL) return 0;
   struct holt_msg *msg = holt_msg_new(HOLT_WIRE_EVENT, size);
   if (msg == NULL) return holt_err_code(err, HOLT_ENOMEM);
@@ -379,10 +395,86 @@ static void on_gap(void *arg, const struct holt_origin *origin, uint64_t count) 
   if (bus->ops->on_gap != NULL) bus->ops->on_gap(bus->arg, origin->name, origin->boot, count);
 }
 
+/* --- Last numbers ------------------------------------------------------------------------------------------
+ */
+
+/* Last numbers for one link, gathered into messages of bounded size. */
+struct telling {
+  struct holt_bus *bus;
+  struct holt_link *link;
+  struct holt_writer body;
+  unsigned count;
+};
+
+static void send_last(struct telling *t) {
+  struct holt_msg *msg = t->count == 0 ? NULL : holt_msg_new(HOLT_WIRE_LAST, t->body.len);
+  t->count = 0;
+  if (msg == NULL) return;
+  memcpy(msg->data, t->body.data, t->body.len);
+  msg->is_quiet = true;
+  msg->born_ms = holt_env_now_ms(t->bus->env);
+  t->body.len = 0;
+  holt_link_send(t->link, HOLT_LANE_BUS, msg);
+  holt_msg_release(msg);
+}
+
+static void add_last(struct telling *t, uint64_t boot, const char *name, uint64_t number) {
+  if (number == 0 || boot == holt_link_boot(t->link)) return;
+  struct holt_wire_range range = {.boot = boot, .from = number, .to = number};
+  snprintf(range.origin, sizeof range.origin, "%s", name);
+  holt_wire_range_write(&t->body, &range);
+  if (++t->count == HOLT_WIRE_RANGE_MAX) send_last(t);
+}
+
+static void tell_last(struct holt_bus *bus, struct holt_bus_link *bl) {
+  if (!holt_link_is_up(bl->link) || holt_link_is_stalled(bl->link, HOLT_LANE_BUS)) {
+    bl->lacks_all = true;
+    return;
+  }
+  struct telling t = {.bus = bus, .link = bl->link};
+  if (bl->lacks_all || bus->has_emitted) add_last(&t, bus->boot, bus->name, bus->sequence);
+  if (bl->lacks_all) {
+    HOLT_LIST_EACH(&bus->origins.used, node, next) {
+      struct holt_origin *origin = HOLT_CONTAINER(node, struct holt_origin, node);
+      add_last(&t, origin->boot, origin->name, origin->highest);
+    }
+  } else {
+    HOLT_LIST_EACH(&bus->origins.changed, node, next) {
+      struct holt_origin *origin = HOLT_CONTAINER(node, struct holt_origin, changed);
+      add_last(&t, origin->boot, origin->name, origin->highest);
+    }
+  }
+  bl->lacks_all = false;
+  send_last(&t);
+  holt_writer_free(&t.body);
+}
+
+/* Tell every link what the last number of each origin is that has changed: it goes behind their events, so
+ * that a neighbour notices when the last ones got lost. */
+static void tell_last_to_all(struct holt_bus *bus) {
+  HOLT_LIST_EACH(&bus->links, node, next) tell_last(bus, HOLT_CONTAINER(node, struct holt_bus_link, node));
+  while (holt_list_shift(&bus->origins.changed) != NULL) {
+  }
+  bus->has_emitted = false;
+  bus->told_ms = holt_env_now_ms(bus->env);
+}
+
+static bool has_news(struct holt_bus *bus) {
+  if (bus->has_emitted || !holt_list_is_empty(&bus->origins.changed)) return true;
+  HOLT_LIST_EACH(&bus->links, node, next) {
+    struct holt_bus_link *bl = HOLT_CONTAINER(node, struct holt_bus_link, node);
+    if (bl->lacks_all && holt_link_is_up(bl->link)) return true;
+  }
+  return false;
+}
+
 static void on_tick(void *arg) {
   struct holt_bus *bus = arg;
-  holt__origins_close_holes(&bus->origins, holt_env_now_ms(bus->env));
-  if (bus->origins.hole_count > 0) holt_timer_start(&bus->timer, TICK_MS);
+  uint64_t now = holt_env_now_ms(bus->env);
+  holt__origins_close_holes(&bus->origins, now);
+  bool is_news = has_news(bus);
+  if (is_news && now - bus->told_ms >= HOLT_LAST_MS) tell_last_to_all(bus);
+  if (bus->origins.hole_count > 0 || is_news) holt_timer_start(&bus->timer, TICK_MS);
 }
 
 struct holt_bus *holt_bus_new(struct holt_env *env, struct holt_links *links, uint64_t boot, const char *name,
@@ -417,7 +509,7 @@ void holt_bus_close(struct holt_bus *bus) {
 
 void holt_bus_free(struct holt_bus *bus) {
   if (bus == NULL) return;
-  HOLT_LIST_EACH(&bus->links, node, next) forget_link(HOLT_CONTAINER(node, struct holt_bus_link, node));
+  HOLT_LIST_EACH(&bus->links, node, next) forget_link(bus, HOLT_CONTAINER(node, struct holt_bus_link, node));
   HOLT_LIST_EACH(&bus->events, other, after) { /* whoever holds one lets go later */
     struct holt_bus_event *e = HOLT_CONTAINER(other, struct holt_bus_event, node);
     holt_list_remove(&e->node);

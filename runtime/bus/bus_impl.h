@@ -14,6 +14,7 @@
 #define HOLT_HOLES_MAX   1024  /* ranges kept per origin, then the oldest closes early */
 #define HOLT_ORIGINS_MAX 65536 /* then the one silent for longest is forgotten */
 #define HOLT_HOLE_MS     5000  /* how long a hole may still be filled */
+#define HOLT_LAST_MS     1000  /* neighbours are told the last numbers this often */
 #define HOLT_DROPS_MAX   1024  /* dropped ranges remembered per link until they can be told */
 
 /* --- subject.c -------------------------------------------------------------------------------------------
@@ -59,16 +60,18 @@ const struct holt_match *holt__subs_match(struct holt_subs *subs, const char *su
 struct holt_hole {
   uint64_t from, to;
   uint64_t since_ms;
-  bool is_silent;   /* lies before the first event seen: closes without gap */
-  bool is_reported; /* a neighbour said that it was dropped */
+  bool is_silent;     /* lies before the first event seen: closes without gap */
+  uint64_t reporters; /* links (by slot) that said it was dropped */
 };
 
 struct holt_origin {
-  struct holt_list node; /* by last use, in origins->used */
+  struct holt_list node;    /* by last use, in origins->used */
+  struct holt_list changed; /* in origins->changed, or alone */
   uint64_t boot;
   char name[HOLT_NAME_MAX + 1];
   uint64_t highest;
   uint64_t last_ms;
+  uint64_t carriers;       /* links (by slot) over which something of this origin came */
   struct holt_hole *holes; /* ascending */
   size_t hole_count, hole_cap;
 };
@@ -78,6 +81,7 @@ enum holt_seen { HOLT_SEEN_NEW, HOLT_SEEN_LATE, HOLT_SEEN_DUPLICATE };
 struct holt_origins {
   struct holt_map by_boot;
   struct holt_list used;
+  struct holt_list changed;   /* whose highest number the neighbours have not been told */
   struct holt_origin *latest; /* the one asked for last */
   uint64_t forget_ms;
   size_t hole_count; /* in all origins */
@@ -93,11 +97,18 @@ struct holt_origin *holt__origins_get(struct holt_origins *origins, uint64_t boo
 /* Enter one event. */
 enum holt_seen holt__origin_see(struct holt_origins *origins, struct holt_origin *origin, uint64_t number,
                                 uint64_t now_ms);
-/* Numbers from..to were dropped on their way. Those that are missing here and not yet known to be dropped are
- * handed to `each` (in ranges). With `closes` they are given up at once. */
+/* Numbers from..to were dropped on their way over the link of `slot` (a bit of carriers). Those that are
+ * missing here and of which this is the first word are handed to `each` (in ranges). Those of which every
+ * link that carries the origin has said so are given up at once. */
 void holt__origin_report(struct holt_origins *origins, struct holt_origin *origin, uint64_t from, uint64_t to,
-                         uint64_t now_ms, bool closes, void (*each)(void *arg, uint64_t from, uint64_t to),
+                         uint64_t now_ms, uint64_t slot, void (*each)(void *arg, uint64_t from, uint64_t to),
                          void *arg);
+/* A neighbour says that `number` was the last one: what is missing up to it may still come, for five seconds.
+ */
+void holt__origin_last(struct holt_origins *origins, struct holt_origin *origin, uint64_t number,
+                       uint64_t now_ms);
+/* The link of `slot` is gone: it carries nothing any more. */
+void holt__origins_forget_slot(struct holt_origins *origins, uint64_t slot);
 /* Give up the holes that are old enough. */
 void holt__origins_close_holes(struct holt_origins *origins, uint64_t now_ms);
 
@@ -109,6 +120,8 @@ struct holt_bus_link {
   struct holt_list node;  /* in bus->links */
   struct holt_link *link; /* NULL: gone */
   uint32_t refs;
+  uint64_t slot;  /* its bit in holt_origin.carriers; 0: none was free */
+  bool lacks_all; /* is to be told the last number of every origin, not only of those that changed */
   struct holt_list blocked; /* events that wait for its credit to be acknowledged */
   struct holt_wire_range *drops;
   size_t drop_count, drop_cap;
@@ -142,7 +155,10 @@ struct holt_bus {
   struct holt_bus_waiter *woken; /* whose turn it is, until the next emit */
   struct holt_post wake;         /* gives the next waiter its turn */
   struct holt_bus_event *spare;  /* one kept for the next event */
-  struct holt_timer timer;       /* holes, stalled links */
+  struct holt_timer timer;       /* holes, and telling last numbers */
+  uint64_t slots;                /* bits given to links */
+  uint64_t told_ms;              /* when last numbers were told */
+  bool has_emitted;              /* since then */
   bool is_closed;
   struct holt_bus_stats stats;
 };

@@ -14,6 +14,7 @@ void holt__origins_init(struct holt_origins *origins, uint64_t forget_ms,
                         void (*on_gap)(void *, const struct holt_origin *, uint64_t), void *arg) {
   *origins = (struct holt_origins){.forget_ms = forget_ms, .on_gap = on_gap, .arg = arg};
   holt_list_init(&origins->used);
+  holt_list_init(&origins->changed);
 }
 
 static void free_origin(struct holt_origins *origins, struct holt_origin *origin) {
@@ -21,6 +22,7 @@ static void free_origin(struct holt_origins *origins, struct holt_origin *origin
   origins->hole_count -= origin->hole_count;
   holt_map_remove(&origins->by_boot, origin->boot);
   holt_list_remove(&origin->node);
+  holt_list_remove(&origin->changed);
   free(origin->holes);
   free(origin);
 }
@@ -49,6 +51,7 @@ struct holt_origin *holt__origins_get(struct holt_origins *origins, uint64_t boo
     origin->boot = boot;
     snprintf(origin->name, sizeof origin->name, "%.*s", (int)name.len, (const char *)name.data);
     holt_list_init(&origin->node);
+    holt_list_init(&origin->changed);
     holt_map_set(&origins->by_boot, boot, origin);
   }
   if (origins->latest != origin) {
@@ -112,6 +115,11 @@ static size_t hole_at(const struct holt_origin *origin, uint64_t number) {
   return low;
 }
 
+static void raise_highest(struct holt_origins *origins, struct holt_origin *origin, uint64_t number) {
+  origin->highest = number;
+  if (holt_list_is_empty(&origin->changed)) holt_list_push(&origins->changed, &origin->changed);
+}
+
 /* Numbers above the highest and below `number` are missing. */
 static void miss_below(struct holt_origins *origins, struct holt_origin *origin, uint64_t number,
                        uint64_t now_ms) {
@@ -127,7 +135,7 @@ enum holt_seen holt__origin_see(struct holt_origins *origins, struct holt_origin
                                 uint64_t now_ms) {
   if (number > origin->highest) {
     miss_below(origins, origin, number, now_ms);
-    origin->highest = number;
+    raise_highest(origins, origin, number);
     bound_holes(origins, origin);
     return HOLT_SEEN_NEW;
   }
@@ -162,32 +170,41 @@ static size_t split_hole(struct holt_origins *origins, struct holt_origin *origi
 }
 
 void holt__origin_report(struct holt_origins *origins, struct holt_origin *origin, uint64_t from, uint64_t to,
-                         uint64_t now_ms, bool closes, void (*each)(void *arg, uint64_t from, uint64_t to),
+                         uint64_t now_ms, uint64_t slot, void (*each)(void *arg, uint64_t from, uint64_t to),
                          void *arg) {
   if (to > origin->highest) {
     uint64_t begin = from > origin->highest ? from : origin->highest + 1;
     miss_below(origins, origin, begin, now_ms);
     insert_hole(origins, origin, origin->hole_count,
                 (struct holt_hole){.from = begin, .to = to, .since_ms = now_ms});
-    origin->highest = to;
+    raise_highest(origins, origin, to);
   }
   for (size_t at = hole_at(origin, from); at < origin->hole_count && origin->holes[at].from <= to;) {
-    if (origin->holes[at].is_reported) {
-      at++;
-      continue;
-    }
     at = split_hole(origins, origin, at, from);
     if (origin->holes[at].to > to) split_hole(origins, origin, at, to + 1);
     struct holt_hole *hole = &origin->holes[at];
-    hole->is_reported = true;
+    if (hole->reporters == 0) each(arg, hole->from, hole->to);
+    hole->reporters |= slot;
     hole->is_silent = false;
-    each(arg, hole->from, hole->to);
-    if (closes)
+    if (slot != 0 && (origin->carriers & ~hole->reporters) == 0)
       close_hole(origins, origin, at);
     else
       at++;
   }
   bound_holes(origins, origin);
+}
+
+void holt__origin_last(struct holt_origins *origins, struct holt_origin *origin, uint64_t number,
+                       uint64_t now_ms) {
+  if (number <= origin->highest) return;
+  miss_below(origins, origin, number + 1, now_ms);
+  raise_highest(origins, origin, number);
+  bound_holes(origins, origin);
+}
+
+void holt__origins_forget_slot(struct holt_origins *origins, uint64_t slot) {
+  HOLT_LIST_EACH(&origins->used, node, next)
+  HOLT_CONTAINER(node, struct holt_origin, node)->carriers &= ~slot;
 }
 
 void holt__origins_close_holes(struct holt_origins *origins, uint64_t now_ms) {

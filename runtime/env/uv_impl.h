@@ -50,7 +50,8 @@ struct holt_uv_stream {
   bool is_reading;
 };
 
-/* A callback has run: this turn must not sleep any more. First thing in callbacks that may come before the poll. */
+/* A callback has run: this turn must not sleep any more. First thing in callbacks that may come before the
+ * poll. */
 void holt__uv_end_turn(struct holt_uv *uv);
 /* A code of libuv as one of ours. */
 int holt__uv_code(int uv_code);

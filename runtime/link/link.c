@@ -31,6 +31,10 @@ void holt__link_tell(struct holt_link *link, const struct holt_peer_notice *noti
 /* `msg` (reference taken) leaves the buffer unsent. */
 static void drop(struct holt_link *link, enum holt_lane lane, struct holt_msg *msg, int why) {
   struct holt_links *links = link->links;
+  if (msg->is_quiet) {
+    holt_msg_release(msg);
+    return;
+  }
   holt__lane_out_note_drop(&link->out[lane], why == HOLT_ESTALLED);
   link->dropped++;
   if (links->ops->on_dropped != NULL) links->ops->on_dropped(links->arg, link, msg);

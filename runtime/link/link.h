@@ -46,6 +46,7 @@ struct holt_msg {
   uint32_t refs;
   uint8_t type; /* enum holt_wire_type */
   uint8_t flags;
+  bool is_quiet;    /* housekeeping: when it is dropped that is neither counted nor told */
   uint64_t born_ms; /* loop time at which it was (or seems to have been) emitted */
   uint64_t tag[2];  /* for the owner: the bus keeps origin boot and sequence here */
   uint32_t len;

@@ -98,6 +98,7 @@ static int setup_origins(void **state) {
   lost = 0;
   holt__origins_init(&t.origins, 1000000, add_lost, NULL);
   t.one = holt__origins_get(&t.origins, 42, holt_buf_text("n1"), 0);
+  t.one->carriers = 1;
   *state = &t;
   return 0;
 }
@@ -160,12 +161,12 @@ static void what_was_dropped_is_given_up_only_where_it_is_missing(void **state) 
   struct seen_test *t = *state;
   told = 0;
   for (uint64_t i = 1; i <= 5; i++) holt__origin_see(&t->origins, t->one, i, 0);
-  holt__origin_report(&t->origins, t->one, 4, 8, 0, true, note_range, NULL);
+  holt__origin_report(&t->origins, t->one, 4, 8, 0, 1, note_range, NULL);
   assert_int_equal(told, 1);
   assert_int_equal(told_from, 6);
   assert_int_equal(told_to, 8);
   assert_int_equal(lost, 3);
-  holt__origin_report(&t->origins, t->one, 4, 8, 0, true, note_range, NULL); /* heard a second time */
+  holt__origin_report(&t->origins, t->one, 4, 8, 0, 1, note_range, NULL); /* heard a second time */
   assert_int_equal(lost, 3);
   assert_int_equal(told, 1);
   assert_int_equal(holt__origin_see(&t->origins, t->one, 9, 0), HOLT_SEEN_NEW);
@@ -174,10 +175,44 @@ static void what_was_dropped_is_given_up_only_where_it_is_missing(void **state) 
 static void with_several_ways_a_dropped_event_may_still_come(void **state) {
   struct seen_test *t = *state;
   holt__origin_see(&t->origins, t->one, 1, 0);
-  holt__origin_report(&t->origins, t->one, 2, 9, 0, false, note_range, NULL);
+  t->one->carriers = 3;
+  holt__origin_report(&t->origins, t->one, 2, 9, 0, 1, note_range, NULL);
   assert_int_equal(holt__origin_see(&t->origins, t->one, 4, 100), HOLT_SEEN_LATE);
   holt__origins_close_holes(&t->origins, 5000);
   assert_int_equal(lost, 7);
+}
+
+static void a_hole_closes_once_every_link_that_carries_the_origin_has_said_so(void **state) {
+  struct seen_test *t = *state;
+  t->one->carriers = 3;
+  told = 0;
+  holt__origin_see(&t->origins, t->one, 1, 0);
+  holt__origin_report(&t->origins, t->one, 2, 9, 0, 1, note_range, NULL);
+  assert_int_equal(lost, 0);
+  holt__origin_report(&t->origins, t->one, 4, 6, 0, 2, note_range, NULL);
+  assert_int_equal(lost, 3);
+  assert_int_equal(told, 1); /* the second word need not be passed on */
+  holt__origins_forget_slot(&t->origins, 2);
+  holt__origin_report(&t->origins, t->one, 2, 9, 0, 1, note_range, NULL);
+  assert_int_equal(lost, 8);
+}
+
+static void a_last_number_shows_that_the_end_is_missing(void **state) {
+  struct seen_test *t = *state;
+  holt__origin_see(&t->origins, t->one, 1, 0);
+  holt__origin_last(&t->origins, t->one, 4, 0);
+  holt__origin_last(&t->origins, t->one, 2, 0); /* an old word changes nothing */
+  assert_int_equal(holt__origin_see(&t->origins, t->one, 4, 100), HOLT_SEEN_LATE);
+  holt__origins_close_holes(&t->origins, 5000);
+  assert_int_equal(lost, 2);
+}
+
+static void the_last_number_of_an_unknown_origin_is_no_loss(void **state) {
+  struct seen_test *t = *state;
+  holt__origin_last(&t->origins, t->one, 4, 0);
+  assert_int_equal(holt__origin_see(&t->origins, t->one, 5, 0), HOLT_SEEN_NEW);
+  holt__origins_close_holes(&t->origins, 5000);
+  assert_int_equal(lost, 0);
 }
 
 static void handled_and_lost_are_all_whatever_the_order(void **state) {
@@ -186,6 +221,7 @@ static void handled_and_lost_are_all_whatever_the_order(void **state) {
   holt_rand_seed(&rand, 5);
   uint64_t handled = 0, now = 0;
   uint64_t last = 1;
+  t->one->carriers = 3;
   holt__origin_see(&t->origins, t->one, 1, 0);
   handled++;
   for (int i = 0; i < 20000; i++) {
@@ -193,7 +229,7 @@ static void handled_and_lost_are_all_whatever_the_order(void **state) {
     now += holt_rand_below(&rand, 20);
     if (holt_rand_below(&rand, 10) == 0) {
       uint64_t to = number + holt_rand_below(&rand, 30);
-      holt__origin_report(&t->origins, t->one, number, to, now, holt_rand_below(&rand, 2) == 0, note_range,
+      holt__origin_report(&t->origins, t->one, number, to, now, 1 + holt_rand_below(&rand, 3), note_range,
                           NULL);
       if (to > last) last = to;
     } else if (holt__origin_see(&t->origins, t->one, number, now) != HOLT_SEEN_DUPLICATE) {
@@ -274,6 +310,12 @@ int main(void) {
       cmocka_unit_test_setup_teardown(what_was_dropped_is_given_up_only_where_it_is_missing, setup_origins,
                                       teardown_origins),
       cmocka_unit_test_setup_teardown(with_several_ways_a_dropped_event_may_still_come, setup_origins,
+                                      teardown_origins),
+      cmocka_unit_test_setup_teardown(a_hole_closes_once_every_link_that_carries_the_origin_has_said_so,
+                                      setup_origins, teardown_origins),
+      cmocka_unit_test_setup_teardown(a_last_number_shows_that_the_end_is_missing, setup_origins,
+                                      teardown_origins),
+      cmocka_unit_test_setup_teardown(the_last_number_of_an_unknown_origin_is_no_loss, setup_origins,
                                       teardown_origins),
       cmocka_unit_test_setup_teardown(handled_and_lost_are_all_whatever_the_order, setup_origins,
                                       teardown_origins),
