@@ -449,6 +449,76 @@ for _, transport in ipairs({ "memory", "tcp" }) do
       end)
     end)
 
+    it("make emit wait for an absent peer under overflow = wait, on the main thread too", function()
+      local a = make({ name = "a", listen = address() })
+      local where = a:status().listen[1]
+      a:close()
+      local b = make({
+        name = "b",
+        connect = where,
+        overflow = "wait",
+        buffer_max = 10,
+        backoff_min = 0.001,
+        backoff_max = 0.005,
+      })
+      local got = {}
+      holt.after(0.02, function()
+        local late = make({ name = "a", listen = where })
+        late:on("n", function(i)
+          got[#got + 1] = i
+        end)
+      end)
+      for i = 1, 50 do
+        assert.is_true(b:emit("n", i))
+      end
+      eventually("all of them", function()
+        return #got == 50
+      end)
+      for i = 1, 50 do
+        assert.equal(i, got[i])
+      end
+    end)
+
+    it("leave nothing of an emit that was canceled or could not wait", function()
+      local b = make({ name = "b", connect = transport == "tcp" and "127.0.0.1:1" or "nobody", overflow = "wait", buffer_max = 3 })
+      for i = 1, 3 do
+        assert(b:emit("n", i))
+      end
+      local waiting = core.go_quiet(b.emit, b, "n", "canceled")
+      holt.sleep(0.002)
+      assert.equal("waiting", waiting:status())
+      waiting:cancel()
+      assert.equal("canceled", select(2, waiting:join(5)).code)
+      local sorting = core.go_quiet(function()
+        table.sort({ 2, 1 }, function()
+          return b:emit("n", "in sort")
+        end)
+      end)
+      assert.equal("cannot_block", select(2, sorting:join(5)).code)
+      assert.equal(3, b:stats().emitted)
+      local closing = core.go_quiet(b.emit, b, "n", "closed")
+      holt.sleep(0.002)
+      b:close()
+      local ok, sent, err = closing:join(5)
+      assert.is_true(ok)
+      assert.is_nil(sent)
+      assert.equal("closed", err.code)
+    end)
+
+    it("may be closed by their own handler", function()
+      local a, b = pair()
+      local closed
+      a:on("stop", function()
+        closed = a:close()
+      end)
+      b:emit("stop")
+      b:emit("stop")
+      eventually("the close", function()
+        return closed
+      end)
+      assert.is_false(a:is_open())
+    end)
+
     it("end in closed, once, and answer closed from then on", function()
       local a, b = pair()
       local closed = 0
