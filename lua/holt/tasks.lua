@@ -51,9 +51,9 @@ end
 
 Timer.__close = Timer.cancel
 
-local function new_timer(body)
+local function new_timer(f, body)
   local timer = setmetatable({ is_waiting = true, is_over = false }, Timer)
-  timer.task = go(body, timer)
+  timer.task = core.name_task(go(body, timer), "timer", f)
   return timer
 end
 
@@ -66,7 +66,7 @@ function M.after(seconds, f, ...)
   check_seconds("holt.after", seconds, true)
   check_function("holt.after", f)
   local count, arguments = select("#", ...), { ... }
-  return new_timer(function(timer)
+  return new_timer(f, function(timer)
     sleep(seconds)
     timer.is_waiting, timer.is_over = false, true
     f(table.unpack(arguments, 1, count))
@@ -81,7 +81,7 @@ end
 function M.every(seconds, f)
   check_seconds("holt.every", seconds, false)
   check_function("holt.every", f)
-  return new_timer(function(timer)
+  return new_timer(f, function(timer)
     local due = now() + seconds
     while not timer.is_over do
       timer.is_waiting = true
@@ -90,8 +90,16 @@ function M.every(seconds, f)
       if timer.is_over then
         return
       end
-      local run = go(f)
-      run:join() -- a raise has been reported: nobody had joined when it began
+      local gate = core.gate()
+      local run = go(function() -- of its own, so that what it raises is reported, and this timer goes on
+        local ending <close> = setmetatable({}, { __close = function()
+          gate:open()
+        end })
+        f()
+        return ending
+      end)
+      core.name_task(run, "timer", f)
+      gate:wait()
       local late = now() - due
       due = due + seconds * math.max(1, math.floor(late / seconds) + 1)
     end

@@ -145,6 +145,14 @@ static int l_task_gc(lua_State *L) {
   return 0;
 }
 
+/* Remember where the function at `index` stands, for messages. */
+static void set_where(lua_State *L, struct lua_task *self, const char *kind, int index) {
+  lua_Debug debug;
+  lua_pushvalue(L, index);
+  lua_getinfo(L, ">S", &debug);
+  snprintf(self->where, sizeof self->where, "%s at %s:%d", kind, debug.short_src, debug.linedefined);
+}
+
 static int start(lua_State *L, bool is_quiet) {
   luaL_checktype(L, 1, LUA_TFUNCTION);
   int count = lua_gettop(L);
@@ -161,10 +169,7 @@ static int start(lua_State *L, bool is_quiet) {
   self->is_quiet = is_quiet;
   self->has_ended = true; /* until it has a coroutine */
   holt_list_init(&self->joiners);
-  lua_Debug debug;
-  lua_pushvalue(L, 2);
-  lua_getinfo(L, ">S", &debug);
-  snprintf(self->where, sizeof self->where, "task at %s:%d", debug.short_src, debug.linedefined);
+  set_where(L, self, "task", 2);
   self->task = holt_task_new(script, &task_job, self);
   if (self->task == NULL) return luaL_error(L, "not enough memory for one more task");
   self->has_ended = false;
@@ -175,6 +180,16 @@ static int start(lua_State *L, bool is_quiet) {
     return luaL_error(L, "too many arguments for a task");
   }
   lua_xmove(L, co, count);
+  return 1;
+}
+
+/* name_task(task, kind, f): in messages the task is "KIND at the place of f" */
+static int l_name_task(lua_State *L) {
+  struct lua_task *self = check_task(L);
+  const char *kind = luaL_checkstring(L, 2);
+  luaL_checktype(L, 3, LUA_TFUNCTION);
+  set_where(L, self, kind, 3);
+  lua_settop(L, 1);
   return 1;
 }
 
@@ -412,6 +427,7 @@ void holt_binding_tasks(lua_State *L) {
                                        {"now", l_now},
                                        {"go", l_go},
                                        {"go_quiet", l_go_quiet},
+                                       {"name_task", l_name_task},
                                        {"current", l_current},
                                        {"gate", l_gate},
                                        {"task_count", l_task_count},

@@ -67,6 +67,7 @@ static void main_ended(void *arg, struct holt_task *task, lua_State *co, bool ok
   struct program *program = arg;
   program->has_ended = true;
   if (holt_script_is_exiting(program->script, NULL)) return;
+  if (!ok && lua_isnil(co, -1)) return; /* never ended: the script is being closed */
   if (!ok) {
     struct failure failure = {.co = co};
     holt_lua_call(program->script, print_failure, &failure, NULL);

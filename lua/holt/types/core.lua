@@ -30,6 +30,13 @@ function core.go(f, ...) end
 ---@return holt.Task
 function core.go_quiet(f, ...) end
 
+---In messages the task is called "KIND at the place of f".
+---@param task holt.Task
+---@param kind string
+---@param f function
+---@return holt.Task task
+function core.name_task(task, kind, f) end
+
 ---Something that tells the running task from others; nil on the main thread.
 ---@return lightuserdata|nil
 function core.current() end
