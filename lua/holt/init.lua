@@ -12,7 +12,7 @@ local M = {
   every = tasks.every,
   all = tasks.all,
   race = tasks.race,
-  exit = core.exit,
+  require = require("holt.loader").require,
   event = core.event,
   null = core.null,
   array = require("holt.codec").array,
@@ -22,6 +22,15 @@ local M = {
   log = require("holt.log"),
   errors = require("holt.errors"),
 }
+
+---End the process with this code, after the present turn; what was called last is not gone on with.
+---@param code? integer
+function M.exit(code)
+  if core.current() == nil then
+    os.exit(code or 0, true) -- the main thread of plain Lua: nobody turns us
+  end
+  return core.exit(code)
+end
 
 ---Run what is left to do until nothing is: the last line of a script for plain lua5.4. Under `holt run` the
 ---runtime does this by itself.

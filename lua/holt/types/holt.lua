@@ -61,6 +61,12 @@ function holt.node(options) end
 ---@return T
 function holt.array(t) end
 
+---Lua's require, for modules whose top level waits. `holt run` puts it in the place of Lua's own.
+---@param name string
+---@return any module
+---@return any? data
+function holt.require(name) end
+
 ---End the process with this code, after the present turn. The caller does not go on.
 ---@param code? integer 0 to 255, 0 when left out.
 function holt.exit(code) end
