@@ -1,7 +1,6 @@
 --- Real node processes for specs: start, kill, pause, resume, restart, eval, wait_for, stop, output.
--- `nodes.guard(before_each, after_each)` inside a describe ends whatever a spec started, and fails the spec that left a process, a socket,
--- a
--- timer or a task of its own behind. Times are seconds.
+-- `nodes.guard(before_each, after_each)` inside the outermost describe ends whatever a spec started, and fails the spec
+-- that left a process, a socket, a timer or a task of its own behind. Times are seconds.
 local control = require("holt.control")
 local core = require("holt.core")
 local json = require("holt.json")

@@ -79,6 +79,23 @@ local function read_script(path)
   return text
 end
 
+-- The script's own lines of a traceback; nothing when the message says as much by itself.
+local function script_lines(traceback, message)
+  local lines = {}
+  for line in traceback:gmatch("\n%s+([^\n]+)") do
+    if line:find("in function 'xpcall'", 1, true) then
+      break
+    elseif not line:find("^%[C%]") and not line:find("^lua/holt/") and not line:find("^%(%.%.%.tail") then
+      lines[#lines + 1] = "  " .. line
+    end
+  end
+  local place = lines[1] and lines[1]:match("^%s*([^:]+:%d+:)")
+  if #lines == 0 or (#lines == 1 and place and message:find(place, 1, true)) then
+    return ""
+  end
+  return "\n" .. table.concat(lines, "\n")
+end
+
 -- SIGTERM and SIGINT: close the nodes and end; the second one ends at once.
 local function watch_signals(context)
   local is_ending = false
@@ -168,7 +185,8 @@ function verb.run(values, arguments, rest)
     return { value = value, traceback = debug.traceback(nil, 2) }
   end, table.unpack(rest))
   if not ok then
-    term.say("%s: the script raised an error: %s\n%s", path, tostring(raised.value), raised.traceback)
+    local message = tostring(raised.value)
+    term.say("the script raised an error: %s%s", message, script_lines(raised.traceback, message))
     return 1
   end
   return nil -- the process lives while something is left that can happen
