@@ -123,8 +123,18 @@ function tells.disconnect(node, peer, told)
   end
 end
 
-function tells.backoff(_, peer, told)
-  peer.events:fire("backoff", told.attempt, told.delay, told.err)
+-- The other side refused us, and will again until somebody changes a setting: that is worth a word, once.
+local REFUSALS = { wrong_channel = true, wrong_version = true, name_in_use = true, max_peers = true, self_connect = true }
+
+function tells.backoff(node, peer, told)
+  local err = told.err
+  if err and REFUSALS[err.code] and peer.refused ~= err.code then
+    peer.refused = err.code
+    if not node.events:fire("error", err) then
+      core.log("warn", ("%s: %s"):format(node.name, tostring(err)))
+    end
+  end
+  peer.events:fire("backoff", told.attempt, told.delay, err)
 end
 
 function tells.reconnect(_, peer, told)

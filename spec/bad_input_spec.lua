@@ -1,0 +1,227 @@
+local core = require("holt.core")
+local nodes = require("spec.helper.nodes")
+
+local SCRIPT = [[
+  local holt = require("holt")
+  node = holt.node {}
+  got = {}
+  node:on("say", function(text) got[#got + 1] = text end)
+]]
+
+describe("bad input", function()
+  nodes.guard(before_each, after_each)
+
+  local function run(...)
+    local program = nodes.holt("run", ...)
+    local code = program:wait(10)
+    return code, program:output("stderr")
+  end
+
+  -- The node still talks to others.
+  local function lives_on(node)
+    local other = nodes.start { name = "witness", script = SCRIPT, connect = { node } }
+    other:wait_links(1)
+    other:eval([[node:emit("say", "still here")]])
+    node:wait_for([[got[#got] == "still here"]])
+    other:stop()
+  end
+
+  describe("at the start", function()
+    it("a missing script is told with exit code 2", function()
+      local code, said = run("/nowhere/script.lua")
+      assert.same(2, code)
+      assert.same("holt: cannot read the script /nowhere/script.lua: No such file or directory; give the path of a Lua file", said)
+    end)
+
+    it("a broken script is told with file and line", function()
+      local code, said = run(nodes.write("broken.lua", "local x = = 3"))
+      assert.same(1, code)
+      assert.matches("^holt: the script is broken: .*broken%.lua:1: unexpected symbol near '='$", said)
+    end)
+
+    it("a script that raises is told with file and line", function()
+      local code, said = run(nodes.write("raises.lua", "\nerror('no water')"))
+      assert.same(1, code)
+      assert.matches("^holt: the script raised an error: .*raises%.lua:2: no water$", said)
+    end)
+
+    it("an unknown option is told with the nearest one", function()
+      local code, said = run(nodes.write("option.lua", "require('holt').node { listn = ':1' }"))
+      assert.same(1, code)
+      assert.matches("option%.lua:1: holt%.node: unknown option 'listn', did you mean 'listen'%?$", said)
+    end)
+
+    it("an unknown flag, verb or value is told with exit code 2", function()
+      local code, said = run("x.lua", "--lissten", ":1")
+      assert.same({ 2, "holt: run: unknown option --lissten, did you mean --listen?" }, { code, said })
+      code, said = run("x.lua", "--timeout=soon")
+      assert.same({ 2, "holt: run: --timeout takes a number of seconds, not 'soon'" }, { code, said })
+      local program = nodes.holt("rum")
+      assert.same(2, (program:wait()))
+      assert.same("holt: there is no verb 'rum', did you mean: holt run", program:output("stderr"))
+    end)
+
+    it("a port in use is told", function()
+      local listener = assert(core.listen("127.0.0.1:0"))
+      local code, said = run(nodes.write("port.lua", SCRIPT), "--control=none", "--listen=" .. listener:address())
+      listener:close()
+      assert.same(1, code)
+      assert.matches("another program listens there; stop it or choose another port", said)
+    end)
+
+    it("listening outside this machine needs insecure", function()
+      local path = nodes.write("outside.lua", SCRIPT)
+      local code, said = run(path, "--control=none", "--listen=0.0.0.0:0")
+      assert.same(1, code)
+      assert.matches("without encryption.*%-%-insecure", said)
+      local node = nodes.start { name = "open", script = SCRIPT, listen = "0.0.0.0:0", flags = { "--insecure" } }
+      assert.same(0, (node:stop()))
+    end)
+
+    it("a wrong address is told", function()
+      local code, said = run(nodes.write("address.lua", SCRIPT), "--control=none", "--connect=foo bar")
+      assert.same(1, code)
+      assert.matches("'foo bar' is not an address: write host:port", said)
+    end)
+  end)
+
+  describe("between nodes", function()
+    it("a wrong channel is told to both, and both live on", function()
+      local a = nodes.start { name = "a", script = SCRIPT }
+      local b = nodes.start { name = "b", script = SCRIPT, connect = { a }, flags = { "--channel=other" } }
+      a:wait_output("on channel 'holt' and node 'b' on channel 'other'; give both the same channel")
+      b:wait_output("'other'.*wrong_channel")
+      lives_on(a)
+      assert.is_true((b:eval("true")))
+    end)
+
+    it("two nodes of one name are told, and both live on", function()
+      local a = nodes.start { name = "a", script = SCRIPT }
+      local second = nodes.holt("run", a.script, "--name=a", "--control=none", "--connect=" .. a:address())
+      a:wait_output("both nodes are named 'a'; give each node a name of its own")
+      second:wait_output("both nodes are named 'a'")
+      lives_on(a)
+      assert.is_true(second.process:is_running())
+    end)
+
+    it("an event too large for a frame is refused to its sender", function()
+      local a = nodes.start { name = "a", script = SCRIPT }
+      local code, message = a:eval([[(function()
+        local ok, err = node:emit("say", ("x"):rep(9 << 20)) return err.code, err.message end)()]])
+      assert.same("too_large", code)
+      assert.matches("send it in pieces", message)
+      lives_on(a)
+    end)
+
+    it("a handler that raises becomes an error with file and line", function()
+      local a = nodes.start { name = "a", script = SCRIPT .. [[ node:on("bang", function() error("no water") end) ]] }
+      local b = nodes.start { name = "b", script = SCRIPT, connect = { a } }
+      b:wait_links(1)
+      b:eval([[node:emit("bang")]])
+      a:wait_output("a%.lua:%d+: no water")
+      b:stop()
+      lives_on(a)
+    end)
+  end)
+
+  describe("on a raw connection", function()
+    local node
+
+    before_each(function() node = nodes.start { name = "n", script = SCRIPT } end)
+
+    -- Send bytes and wait until the node hangs up.
+    local function send(bytes, piece)
+      local stream = assert(core.connect(node:address()))
+      for at = 1, #bytes, piece or #bytes do
+        if not stream:write(bytes:sub(at, at + (piece or #bytes) - 1)) then
+          break
+        end
+        if piece then
+          core.sleep(0)
+        end
+      end
+      repeat
+        local data, err = stream:read(65536, 5)
+      until not data and (err.code ~= "timeout" or error("the node did not hang up"))
+      stream:close(true)
+    end
+
+    local function random_bytes(count, seed)
+      local list, state = {}, seed
+      for i = 1, count do
+        state = (state * 1103515245 + 12345) & 0x7fffffff
+        list[i] = string.char(state >> 16 & 0xff)
+      end
+      return table.concat(list)
+    end
+
+    it("garbage closes that connection with a reason, and the node lives on", function()
+      for seed = 1, 20 do
+        send("\xff\xff" .. random_bytes(200, seed))
+      end
+      assert.matches("protocol", node:wait_output("warning[^\n]*"))
+      lives_on(node)
+    end)
+
+    it("garbage a byte at a time does no more", function()
+      send("\xff\xff\xff\x7f" .. random_bytes(30, 3), 1)
+      lives_on(node)
+    end)
+
+    it("a frame over the limit is refused by its header alone", function()
+      send(string.pack("<I4", 0x7fffffff) .. ("\0"):rep(12))
+      node:wait_output("a frame of %d+ bytes came, at most %d+ are allowed")
+      lives_on(node)
+    end)
+
+    it("a greeting that was recorded, cut short or altered anywhere never ends the node", function()
+      -- record what a real node says first
+      local listener = assert(core.listen("127.0.0.1:0"))
+      local other = nodes.start { name = "other", script = SCRIPT, connect = { listener:address() } }
+      local taken = assert(listener:accept(5))
+      local hello = assert(taken:read(65536, 5))
+      taken:close(true)
+      listener:close()
+      other:stop()
+      for cut = 1, #hello - 1, 7 do
+        local stream = assert(core.connect(node:address()))
+        stream:write(hello:sub(1, cut))
+        stream:close()
+      end
+      for at = 1, #hello do
+        local stream = assert(core.connect(node:address()))
+        stream:write(hello:sub(1, at - 1) .. string.char(hello:byte(at) ~ 0x55) .. hello:sub(at + 1))
+        stream:close()
+      end
+      local slow = assert(core.connect(node:address()))
+      for at = 1, #hello do
+        slow:write(hello:sub(at, at))
+        core.sleep(0)
+      end
+      assert.is_truthy(slow:read(65536, 5)) -- whole, though in single bytes: it is answered
+      slow:close(true)
+      lives_on(node)
+    end)
+
+    it("another version of the protocol is refused in words", function()
+      local listener = assert(core.listen("127.0.0.1:0"))
+      local other = nodes.start { name = "other", script = SCRIPT, connect = { listener:address() } }
+      local taken = assert(listener:accept(5))
+      local hello = assert(taken:read(65536, 5))
+      taken:close(true)
+      listener:close()
+      other:stop()
+      local told
+      for at = 1, math.min(#hello, 24) do -- wherever the version lies, one of these changes it
+        local stream = assert(core.connect(node:address()))
+        stream:write(hello:sub(1, at - 1) .. string.char(hello:byte(at) ~ 0x40) .. hello:sub(at + 1))
+        stream:read(65536, 0.05)
+        stream:close(true)
+        core.sleep(0.01)
+        told = told or node:output():match("version")
+      end
+      assert.same("version", told)
+      lives_on(node)
+    end)
+  end)
+end)
