@@ -51,6 +51,30 @@ function M.free_port()
   return port
 end
 
+---The first of several ports in a row that are free now.
+---@param count integer
+---@return integer
+function M.free_port_range(count)
+  for _ = 1, 100 do
+    local first = M.free_port()
+    local listeners = {}
+    for i = 1, count do
+      listeners[i] = first + i - 1 <= 65535 and core.listen("127.0.0.1:" .. first + i - 1) or nil
+    end
+    local found = 0
+    for i = 1, count do
+      if listeners[i] then
+        found = found + 1
+        listeners[i]:close()
+      end
+    end
+    if found == count then
+      return first
+    end
+  end
+  error("no " .. count .. " free ports in a row")
+end
+
 -- --- Programs ---------------------------------------------------------------------------------------------------
 
 local running = {} -- every program that was started here and not yet ended
@@ -83,14 +107,36 @@ local function launch(self, command)
   running[self] = true
 end
 
+local function run(command)
+  local self = setmetatable({ lines = {}, name = "holt " .. tostring(command[2]) }, Program)
+  launch(self, command)
+  return self
+end
+
 ---Run the program `holt` with arguments and wait for nothing.
 ---@param ... string
 ---@return spec.Program
 function M.holt(...)
-  local self = setmetatable({ lines = {}, name = "holt " .. tostring((...)) }, Program)
+  return run { M.executable, ... }
+end
+
+---The same with variables in its environment.
+---@param env table<string, string>
+---@param ... string
+---@return spec.Program
+function M.holt_with(env, ...)
   local command = { M.executable, ... }
-  launch(self, command)
-  return self
+  command.env = env
+  return run(command)
+end
+
+---The same with a pipe to its standard input: program.process.stdin.
+---@param ... string
+---@return spec.Program
+function M.holt_with_input(...)
+  local command = { M.executable, ... }
+  command.stdin = "pipe"
+  return run(command)
 end
 
 ---What it has printed so far.

@@ -279,7 +279,7 @@ function Show:summary()
     self:line(nil, ("%d events waited for %s and were handled when it was back"):format(self.late, named(VICTIM)))
   end
   if self.again > 0 then
-    self:line(nil, ("%d came to it twice: handled, but not yet acknowledged at the kill"):format(self.again))
+    self:line(nil, ("%d came twice: handled, but unacknowledged at the kill"):format(self.again))
   end
   local verdict = lost == 0 and emitted > 0 and term.paint(1, "green", "nothing was lost")
     or term.paint(1, "red", emitted > 0 and "see above what was lost" or "nothing was emitted")

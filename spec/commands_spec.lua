@@ -1,0 +1,166 @@
+local core = require("holt.core")
+local nodes = require("spec.helper.nodes")
+
+describe("the command line", function()
+  nodes.guard(before_each, after_each)
+
+  local function output_of(...)
+    local program = nodes.holt(...)
+    local code = program:wait()
+    return code, program:output("stdout"), program:output("stderr")
+  end
+
+  it("tells its version and opens every help with examples", function()
+    assert.matches("^holt %d+%.%d+%.%d+$", select(2, output_of("--version")))
+    for _, verb in ipairs { "", "run", "up", "demo", "bench", "explain" } do
+      local code, out = output_of(table.unpack(verb == "" and { "--help" } or { verb, "--help" }))
+      assert.same(0, code)
+      assert.matches("^Examples:\n  %S", out)
+    end
+    assert.same(2, (output_of()))
+  end)
+
+  it("explains every code of an error", function()
+    local _, list = output_of("explain")
+    assert.matches("name_in_use +another node of this name is alive", list)
+    local _, one = output_of("explain", "name_in_use")
+    assert.matches("^name_in_use: another node of this name is alive%.\n", one)
+    local code, _, said = output_of("explain", "name_in_us")
+    assert.same({ 2, "holt: there is no code 'name_in_us', did you mean 'name_in_use'?" }, { code, said })
+  end)
+
+  it("settles each setting by flag over environment over file over script", function()
+    local topology = nodes.write("topology.lua", [[return {
+      script = "n.lua", base_port = 1, options = { channel = "file", timeout = 7, buffer_max = 3 },
+      nodes = { { name = "n", listen = "127.0.0.1:0" } } }]])
+    local node = nodes.start { name = "n",
+      script = [[node = require("holt").node { channel = "script", timeout = 6, buffer_max = 2, max_peers = 9 }]],
+      listen = false, flags = { "--topology=" .. topology, "--channel=flag" }, env = { HOLT_CHANNEL = "env", HOLT_TIMEOUT = "8" } }
+    assert.same({ "flag", 8, 3, 9 }, { node:eval([[(function()
+      local s = node:settings()
+      return s.channel.value, s.timeout.value, s.buffer_max.value, s.max_peers.value
+    end)()]]) })
+  end)
+
+  it("ends a node cleanly on SIGTERM and SIGINT, after what it sent has arrived", function()
+    local a = nodes.start { name = "a", script = [[
+      count = 0
+      node = require("holt").node {}
+      node:on("n", function() count = count + 1 end)
+    ]] }
+    for _, signal in ipairs { "TERM", "INT" } do
+      local before = a:eval("count")
+      local b = nodes.start { name = "b", connect = { a } }
+      b:wait_links(1)
+      b:eval("(function() for i = 1, 500 do assert(node:emit('n', i)) end end)()")
+      assert.same(0, (b:stop(signal)))
+      a:wait_for("count == " .. before + 500)
+    end
+  end)
+
+  it("runs a node that is idle in less than 10 MB and starts it within 50 ms", function()
+    local node = nodes.start { name = "idle" }
+    local file <close> = assert(io.open(("/proc/%d/status"):format(node.process:pid())))
+    local kilobytes = tonumber(file:read("a"):match("VmRSS:%s*(%d+)"))
+    if not os.getenv("HOLT_BUILD") then -- a sanitizer's memory is its own
+      assert.is_true(kilobytes < 10240, "an idle node has " .. kilobytes .. " kB")
+      local times = {}
+      for i = 1, 5 do
+        local began = core.now()
+        output_of("run", nodes.write("end.lua", "require('holt').node {}:close()"), "--control=none")
+        times[i] = core.now() - began
+      end
+      assert.is_true(math.min(table.unpack(times)) < 0.05, "the fastest of five starts took " .. math.min(table.unpack(times)))
+    end
+  end)
+
+  describe("up", function()
+    local TOPOLOGY = [[
+      local shape = require("holt.topology")
+      return { script = "member.lua", base_port = %d, nodes = shape.star { "hub", "left", "right" } }
+    ]]
+    local SCRIPT = [[
+      local holt = require("holt")
+      node = holt.node {}
+      node.events:on("peer_connected", function(peer) print("meets " .. peer.name) end)
+    ]]
+
+    local function start(script)
+      nodes.write("member.lua", script or SCRIPT)
+      local file = nodes.write("topology.lua", TOPOLOGY:format(nodes.free_port_range(3)))
+      return nodes.holt_with({ XDG_RUNTIME_DIR = nodes.folder() }, "up", file)
+    end
+
+    it("runs every node, shows who is ready, and stops all on Ctrl-C", function()
+      local up = start()
+      up:wait_output("all 3 nodes are ready")
+      up:wait_output("left  | meets hub")
+      up:wait_output("hub   | meets right")
+      assert.matches("hub   | ready at 127%.0%.0%.1:%d+", up:output("stderr"))
+      assert.same(0, (up:stop("INT")))
+      assert.matches("holt: stopping 3 nodes$", up:output("stderr"))
+    end)
+
+    it("tells who died and of what, and lets the others live", function()
+      local up = start()
+      up:wait_output("all 3 nodes are ready")
+      local control = require("holt.control")
+      local client = assert(control.connect(nodes.folder() .. "/holt/left.sock"))
+      local pid = assert(client:request { op = "status" }).pid
+      client:close()
+      os.execute("kill -KILL " .. pid)
+      up:wait_output("left  | was ended by SIGKILL")
+      assert.is_true(up.process:is_running())
+      assert.same(1, (up:stop("TERM")))
+      assert.matches("1 of 3 nodes failed", up:output("stderr"))
+    end)
+
+    it("ends when all its nodes have", function()
+      local up = start("error('no water')")
+      assert.same(1, (up:wait()))
+      assert.matches("hub   | holt: the script raised an error: .*member%.lua:1: no water", up:output("stderr"))
+      assert.matches("3 of 3 nodes failed", up:output("stderr"))
+    end)
+
+    it("tells what is wrong with a topology file", function()
+      for text, words in pairs {
+        ["return 5"] = "a topology file returns a table",
+        ["return { script = 'a.lua', base_prt = 1, nodes = {'a'} }"] = "unknown option 'base_prt', did you mean 'base_port'",
+        ["return { script = 'a.lua', base_port = 1, nodes = { { name = 'one', connect = { 'two' } } } }"] =
+          "node 'one' connects to 'two', which is neither a node of this file",
+        ["return {"] = "topology.lua:1:",
+      } do
+        local code, _, said = output_of("up", nodes.write("topology.lua", text))
+        assert.same(2, code)
+        assert.matches(words, said, 1, true)
+      end
+    end)
+  end)
+
+  it("shows a demo in which nothing is lost", function()
+    local demo = nodes.holt("demo")
+    assert.same(0, (demo:wait(60)))
+    local out = demo:output("stdout")
+    assert.matches("perch  was ended by SIGKILL", out)
+    assert.matches("perch  catches up: #%d+ of otter", out)
+    assert.matches("emitted %d+, handled %d+ of %d+, lost 0: nothing was lost$", out)
+    assert.not_matches("\27", out) -- no colour outside a terminal
+    for line in out:gmatch("[^\n]+") do
+      assert.is_true(#line <= 80, "wider than 80 columns: " .. line)
+    end
+  end)
+
+  it("measures between two processes", function()
+    local code, out = output_of("bench", "bus", "--json", "--seconds", "0.2")
+    assert.same(0, code)
+    local json = require("holt.json")
+    local got = {}
+    for line in out:gmatch("[^\n]+") do
+      local row = json.decode(line)
+      assert.is_true(row.value > 0)
+      got[#got + 1] = row.workload .. " " .. row.metric .. " " .. row.unit
+    end
+    assert.same({ "bus_raw_64B received events/s", "bus_raw_1KiB received events/s", "bus_msgpack_5f received events/s",
+      "bus_rtt_64B p50 us", "bus_rtt_64B p99 us" }, got)
+  end)
+end)
