@@ -43,6 +43,8 @@
   X(EUNSUPPORTED, 31, "unsupported", "not supported here")                                                   \
   X(EEXISTS, 32, "exists", "exists already")                                                                 \
   X(ESTALLED, 34, "stalled", "a peer has taken nothing for a second")                                        \
+  X(ENORESPONDER, 35, "no_responder", "nobody serves it")                                                    \
+  X(EREMOTE, 36, "remote_error", "the handler at the other node raised an error")                            \
   X(EINTERNAL, 33, "internal", "internal error")
 
 enum {

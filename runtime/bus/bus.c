@@ -20,7 +20,7 @@
 /* --- Links -----------------------------------------------------------------------------------------------
  */
 
-static struct holt_bus_link *bus_link(struct holt_bus *bus, struct holt_link *link) {
+struct holt_bus_link *holt__bus_link(struct holt_bus *bus, struct holt_link *link) {
   struct holt_bus_link *bl = holt_link_data(link);
   if (bl != NULL) return bl;
   bl = holt_alloc(sizeof *bl);
@@ -56,11 +56,19 @@ static void start_ticking(struct holt_bus *bus) {
 }
 
 void holt_bus_link_up(struct holt_bus *bus, struct holt_link *link) {
-  bus_link(bus, link)->lacks_all = true;
+  holt__bus_link(bus, link)->lacks_all = true;
   start_ticking(bus);
+  holt__routes_greet(bus, link);
+  holt__routes_changed(bus);
+}
+
+void holt_bus_link_down(struct holt_bus *bus, struct holt_link *link) {
+  (void)link;
+  holt__routes_changed(bus);
 }
 
 void holt_bus_link_gone(struct holt_bus *bus, struct holt_link *link) {
+  holt__routes_changed(bus);
   if (holt_link_data(link) != NULL) forget_link(bus, holt_link_data(link));
 }
 
@@ -86,9 +94,11 @@ static void remember_drop(struct holt_bus_link *bl, const struct holt_wire_range
   bl->drops[bl->drop_count++] = *range;
 }
 
-void holt_bus_link_dropped(struct holt_bus *bus, struct holt_link *link, struct holt_msg *msg) {
-  struct holt_bus_link *bl = bus_link(bus, link);
+void holt_bus_link_dropped(struct holt_bus *bus, struct holt_link *link, struct holt_msg *msg,
+                           bool was_sent) {
+  struct holt_bus_link *bl = holt__bus_link(bus, link);
   struct holt_wire_range range = {0};
+  holt__calls_on_dropped(bus, msg, was_sent);
   struct holt_wire_event event;
   if (msg->type == HOLT_WIRE_EVENT &&
       holt_wire_event_read(holt_buf(msg->data, msg->len), &event, NULL) == 0) {
@@ -104,7 +114,7 @@ void holt_bus_link_dropped(struct holt_bus *bus, struct holt_link *link, struct 
 }
 
 void holt_bus_link_notice(struct holt_bus *bus, struct holt_link *link, struct holt_writer *out) {
-  struct holt_bus_link *bl = bus_link(bus, link);
+  struct holt_bus_link *bl = holt__bus_link(bus, link);
   for (size_t i = 0; i < bl->drop_count; i++) holt_wire_range_write(out, &bl->drops[i]);
   bl->drop_count = 0;
 }
@@ -116,7 +126,7 @@ void holt_bus_link_notice(struct holt_bus *bus, struct holt_link *link, struct h
  */
 static void pass_on(struct holt_bus *bus, struct holt_link *link, struct holt_msg *msg,
                     struct holt_bus_event *e) {
-  struct holt_bus_link *bl = bus_link(bus, link);
+  struct holt_bus_link *bl = holt__bus_link(bus, link);
   bool is_choked = holt_link_is_choked(link, HOLT_LANE_BUS);
   if (is_choked && holt_link_is_stalled(link, HOLT_LANE_BUS)) {
     holt_link_drop(link, HOLT_LANE_BUS, msg);
@@ -179,7 +189,7 @@ static void pass_range(void *arg, uint64_t from, uint64_t to) {
 static struct holt_origin *origin_over(struct holt_bus *bus, struct holt_link *link, uint64_t boot,
                                        struct holt_buf name) {
   struct holt_origin *origin = holt__origins_get(&bus->origins, boot, name, holt_env_now_ms(bus->env));
-  origin->carriers |= bus_link(bus, link)->slot;
+  origin->carriers |= holt__bus_link(bus, link)->slot;
   return origin;
 }
 
@@ -187,7 +197,7 @@ static void report(struct holt_bus *bus, struct holt_link *link, const struct ho
   uint64_t now = holt_env_now_ms(bus->env);
   struct passing p = {.bus = bus};
   p.origin = origin_over(bus, link, range->boot, holt_buf_text(range->origin));
-  holt__origin_report(&bus->origins, p.origin, range->from, range->to, now, bus_link(bus, link)->slot,
+  holt__origin_report(&bus->origins, p.origin, range->from, range->to, now, holt__bus_link(bus, link)->slot,
                       pass_range, &p);
   struct holt_msg *msg = p.body.len == 0 ? NULL : holt_msg_new(HOLT_WIRE_DROPPED, p.body.len);
   if (msg != NULL) {
@@ -254,7 +264,7 @@ static bool on_event(struct holt_bus *bus, struct holt_link *link, const struct 
   memcpy(msg->data, message->body.data, message->body.len);
   msg->data[HOLT_WIRE_EVENT_HOPS]++;
   msg->born_ms = now > message->age_ms ? now - message->age_ms : 0;
-  struct holt_bus_event *e = holt__event_new(bus, bus_link(bus, link), message->number, &wire, msg);
+  struct holt_bus_event *e = holt__event_new(bus, holt__bus_link(bus, link), message->number, &wire, msg);
   e->event.late = seen == HOLT_SEEN_LATE;
   if (is_passed_on) flood(bus, link, wire.boot, msg, e);
   hand_out(bus, e, match);
@@ -264,6 +274,10 @@ static bool on_event(struct holt_bus *bus, struct holt_link *link, const struct 
 
 void holt_bus_link_message(struct holt_bus *bus, struct holt_link *link,
                            const struct holt_link_message *message) {
+  if (message->lane == HOLT_LANE_CALL) {
+    holt__calls_on_message(bus, link, message);
+    return;
+  }
   if (message->type == HOLT_WIRE_EVENT && on_event(bus, link, message)) return;
   if (message->type != HOLT_WIRE_EVENT) on_ranges(bus, link, message);
   holt_link_consume(link, HOLT_LANE_BUS, message->number);
@@ -335,7 +349,7 @@ int holt_bus_emit(struct holt_bus *bus, const char *subject, size_t subject_len,
   holt_wire_event_write(msg->data, &wire);
   msg->born_ms = holt_env_now_ms(bus->env);
   for (struct holt_link *l = first; l != NULL; l = holt_links_next(links, l)) {
-    bus_link(bus, l);
+    holt__bus_link(bus, l);
     if (stalled != NULL && holt_link_room(l, HOLT_LANE_BUS, size) == HOLT_ESTALLED)
       holt_link_drop(l, HOLT_LANE_BUS, msg);
     else
@@ -494,12 +508,15 @@ struct holt_bus *holt_bus_new(struct holt_env *env, struct holt_links *links, ui
   holt_list_init(&bus->events);
   holt_list_init(&bus->waiters);
   holt_post_init(&bus->wake, wake_next, bus);
+  holt__routes_init(bus);
+  holt__calls_init(bus);
   holt_timer_init(&bus->timer, env, on_tick, bus);
   return bus;
 }
 
 void holt_bus_close(struct holt_bus *bus) {
   bus->is_closed = true;
+  holt__calls_close(bus);
   while (!holt_list_is_empty(&bus->waiters)) {
     struct holt_bus_waiter *waiter =
         HOLT_CONTAINER(holt_list_shift(&bus->waiters), struct holt_bus_waiter, node);
@@ -517,6 +534,8 @@ void holt_bus_free(struct holt_bus *bus) {
   }
   holt_timer_stop(&bus->timer);
   holt_post_cancel(&bus->wake);
+  holt__calls_free(bus);
+  holt__routes_free(bus);
   holt__subs_free(&bus->subs);
   holt__origins_free(&bus->origins);
   free(bus->spare);

@@ -74,6 +74,62 @@ void holt_bus_wait(struct holt_bus *bus, struct holt_bus_waiter *waiter, void (*
 /* Leave the queue, or give one's turn away. Harmless for a waiter that does not wait. */
 void holt_bus_wait_cancel(struct holt_bus *bus, struct holt_bus_waiter *waiter);
 
+/* --- Request and reply ------------------------------------------------------------------------------------
+ */
+
+struct holt_serve;
+struct holt_call;
+
+/* One request for a handler of this node. Fields are read-only, valid until it is answered. */
+struct holt_request {
+  const char *subject;
+  const char *origin; /* name of the calling node */
+  uint64_t boot;      /* of the calling node */
+  struct holt_buf payload;
+  uint8_t codec;
+  uint8_t hops;
+};
+
+/* A request; runs inside the loop. The receiver owes exactly one holt_request_reply or holt_request_fail. */
+typedef void (*holt_serve_cb)(void *arg, struct holt_request *request);
+
+/* Answer requests for `subject` (no wildcards). Every node learns of it. NULL when this node serves it
+ * already. */
+struct holt_serve *holt_bus_serve(struct holt_bus *bus, const char *subject, size_t len, holt_serve_cb cb,
+                                  void *arg);
+/* No further request; those handed out before are still owed their answer. */
+void holt_bus_unserve(struct holt_bus *bus, struct holt_serve *serve);
+
+/* Milliseconds until the caller gives up; 0: it has, so running the handler is in vain. */
+uint64_t holt_request_left_ms(const struct holt_request *request);
+/* The handler has parked: its request no longer counts against its link's credit. Answering implies it. */
+void holt_request_begun(struct holt_request *request);
+/* Answer, and let go of the request. */
+void holt_request_reply(struct holt_request *request, uint8_t codec, struct holt_buf payload);
+/* The handler raised; the caller gets remote_error with this text. */
+void holt_request_fail(struct holt_request *request, const char *message);
+
+/* How a call ended. 0; or HOLT_ENORESPONDER (nobody serves it), HOLT_EREMOTE (the handler raised),
+ * HOLT_ETIMEOUT, HOLT_EUNREACHABLE, HOLT_ECLOSED. `err.node` names the responder where one was chosen. */
+struct holt_call_result {
+  struct holt_err err; /* code 0: answered */
+  bool may_have_run;   /* on failure: whether the handler may have run (or may yet) */
+  const char *node;    /* who answered, borrowed until return */
+  uint8_t codec;
+  struct holt_buf payload; /* borrowed until return */
+};
+typedef void (*holt_call_cb)(void *arg, const struct holt_call_result *result);
+
+/* Ask the nearest node that serves `subject`; among equally near ones they take turns. `cb` runs once, on a
+ * later turn, at the latest after `timeout_ms`. The call is valid until `cb` ran or it was cancelled. It is
+ * tried with another responder only when it surely did not reach the first. NULL with `err`: HOLT_ETOOLARGE,
+ * HOLT_ECLOSED, HOLT_EFULL (too much under way already). */
+struct holt_call *holt_bus_call(struct holt_bus *bus, const char *subject, size_t len, uint8_t codec,
+                                struct holt_buf payload, uint64_t timeout_ms, holt_call_cb cb, void *arg,
+                                struct holt_err *err);
+/* Give up; `cb` does not run. The handler may run all the same. */
+void holt_call_cancel(struct holt_call *call);
+
 struct holt_bus_stats {
   uint64_t emitted;    /* own events */
   uint64_t received;   /* event frames that came in */
@@ -100,7 +156,8 @@ void holt_bus_free(struct holt_bus *bus);
 /* What the links tell their bus (the node wires these to struct holt_links_ops). */
 void holt_bus_link_message(struct holt_bus *bus, struct holt_link *link,
                            const struct holt_link_message *message);
-void holt_bus_link_dropped(struct holt_bus *bus, struct holt_link *link, struct holt_msg *msg);
+void holt_bus_link_dropped(struct holt_bus *bus, struct holt_link *link, struct holt_msg *msg, bool was_sent);
+void holt_bus_link_down(struct holt_bus *bus, struct holt_link *link);
 void holt_bus_link_notice(struct holt_bus *bus, struct holt_link *link, struct holt_writer *out);
 void holt_bus_link_room(struct holt_bus *bus);
 void holt_bus_link_up(struct holt_bus *bus, struct holt_link *link);

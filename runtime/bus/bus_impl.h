@@ -4,6 +4,8 @@
  *   origins.c  what has been seen of each origin: duplicates, holes, gaps
  *   event.c    one event between its link, its handlers and the links onward
  *   bus.c      emitting, receiving, passing on
+ *   routes.c   who serves what, and the shortest way there
+ *   call.c     requests and replies
  */
 #ifndef HOLT_BUS_BUS_IMPL_H
 #define HOLT_BUS_BUS_IMPL_H
@@ -140,6 +142,76 @@ struct holt_bus_event {
   char subject[HOLT_SUBJECT_MAX + 1];
 };
 
+/* --- routes.c --------------------------------------------------------------------------------------------
+ */
+
+/* What one node said of itself last, and how it is reached. */
+struct holt_route {
+  struct holt_list node; /* in routes->all */
+  uint64_t boot, version;
+  char name[HOLT_NAME_MAX + 1];
+  uint64_t *neighbours;
+  size_t neighbour_count;
+  char **subjects;
+  size_t subject_count;
+  uint32_t distance;           /* links to it, 0: none leads there */
+  struct holt_bus_link *first; /* the link that the way begins with; NULL: none */
+  uint64_t lost_ms;            /* since when it cannot be reached */
+};
+
+struct holt_routes {
+  struct holt_map by_boot;
+  struct holt_list all;
+  uint64_t version; /* of our own word */
+  bool is_stale;    /* the ways are to be computed anew */
+  struct holt_post tell;
+};
+
+void holt__routes_init(struct holt_bus *bus);
+void holt__routes_free(struct holt_bus *bus);
+/* Our neighbours or subjects have changed: tell everybody, once a turn. */
+void holt__routes_changed(struct holt_bus *bus);
+/* Tell a neighbour that has just come up everything we know. */
+void holt__routes_greet(struct holt_bus *bus, struct holt_link *link);
+void holt__routes_hear(struct holt_bus *bus, struct holt_link *link, struct holt_buf body);
+/* The way to a boot; NULL when there is none. */
+struct holt_route *holt__routes_to(struct holt_bus *bus, uint64_t boot);
+/* The nearest node that serves `subject` and is not one of `tried`; several take turns. NULL when there is
+ * none. */
+struct holt_route *holt__routes_nearest(struct holt_bus *bus, const char *subject, size_t len,
+                                        const uint64_t *tried, size_t tried_count);
+
+/* --- call.c ----------------------------------------------------------------------------------------------
+ */
+
+#define HOLT_CALL_TRIES_MAX 8 /* responders asked for one call, each of which it surely did not reach */
+
+struct holt_serve {
+  struct holt_list node; /* in calls->serves */
+  char subject[HOLT_SUBJECT_MAX + 1];
+  size_t len;
+  holt_serve_cb cb;
+  void *arg;
+};
+
+struct holt_calls {
+  struct holt_map open; /* our own, by id */
+  struct holt_list serves, requests;
+  uint64_t next_id, turn;
+};
+
+void holt__calls_init(struct holt_bus *bus);
+/* Every open call ends with HOLT_ECLOSED, on this turn. */
+void holt__calls_close(struct holt_bus *bus);
+void holt__calls_free(struct holt_bus *bus);
+void holt__calls_on_message(struct holt_bus *bus, struct holt_link *link,
+                            const struct holt_link_message *message);
+void holt__calls_on_dropped(struct holt_bus *bus, struct holt_msg *msg, bool was_sent);
+struct holt_serve *holt__calls_find_serve(struct holt_bus *bus, const char *subject, size_t len);
+
+/* --- bus.c -----------------------------------------------------------------------------------------------
+ */
+
 struct holt_bus {
   struct holt_env *env;
   struct holt_links *node_links;
@@ -159,9 +231,13 @@ struct holt_bus {
   uint64_t slots;                /* bits given to links */
   uint64_t told_ms;              /* when last numbers were told */
   bool has_emitted;              /* since then */
+  struct holt_routes routes;
+  struct holt_calls calls;
   bool is_closed;
   struct holt_bus_stats stats;
 };
+
+struct holt_bus_link *holt__bus_link(struct holt_bus *bus, struct holt_link *link);
 
 struct holt_bus_event *holt__event_new(struct holt_bus *bus, struct holt_bus_link *from, uint64_t number,
                                        const struct holt_wire_event *wire, struct holt_msg *msg);

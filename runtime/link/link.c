@@ -29,15 +29,15 @@ void holt__link_tell(struct holt_link *link, const struct holt_peer_notice *noti
  */
 
 /* `msg` (reference taken) leaves the buffer unsent. */
-static void drop(struct holt_link *link, enum holt_lane lane, struct holt_msg *msg, int why) {
+static void drop(struct holt_link *link, enum holt_lane lane, struct holt_msg *msg, int why, bool was_sent) {
   struct holt_links *links = link->links;
   if (msg->is_quiet) {
     holt_msg_release(msg);
     return;
   }
-  holt__lane_out_note_drop(&link->out[lane], why == HOLT_ESTALLED);
+  if (lane == HOLT_LANE_BUS) holt__lane_out_note_drop(&link->out[lane], why == HOLT_ESTALLED);
   link->dropped++;
-  if (links->ops->on_dropped != NULL) links->ops->on_dropped(links->arg, link, msg);
+  if (links->ops->on_dropped != NULL) links->ops->on_dropped(links->arg, link, msg, was_sent);
   link->dropped_untold++;
   link->dropped_why = why;
   holt_env_post(links->env, &links->drops);
@@ -75,13 +75,14 @@ static void drop_old(struct holt_link *link, enum holt_lane lane) {
     struct holt_msg *msg = holt__ring_at(&out->unacked, i);
     if (!is_expired(link, msg)) break;
     if (msg->len == 0) continue; /* already an empty one */
-    struct holt_msg *empty = holt_msg_new(HOLT_WIRE_DROPPED, 0);
+    struct holt_msg *empty = holt_msg_new(HOLT_WIRE_EMPTY, 0);
     if (empty == NULL) break;
     empty->born_ms = msg->born_ms;
-    drop(link, lane, holt__ring_swap(&out->unacked, i, empty), HOLT_ETIMEOUT);
+    empty->is_quiet = true;
+    drop(link, lane, holt__ring_swap(&out->unacked, i, empty), HOLT_ETIMEOUT, true);
   }
   while (out->pending.count > 0 && is_expired(link, holt__ring_at(&out->pending, 0)))
-    drop(link, lane, holt__lane_out_shift(out), HOLT_ETIMEOUT);
+    drop(link, lane, holt__lane_out_shift(out), HOLT_ETIMEOUT, false);
 }
 
 static void on_age(void *arg) {
@@ -180,6 +181,16 @@ void holt__link_merge(struct holt_link *to, struct holt_link *from) {
   holt__link_free(from);
 }
 
+/* What may have arrived at another boot is not to arrive at this one too. */
+static void forget_sent(struct holt_link *link, enum holt_lane lane) {
+  struct holt_links *links = link->links;
+  struct holt_ring *unacked = &link->out[lane].unacked;
+  for (struct holt_msg *msg = holt__ring_shift(unacked); msg != NULL; msg = holt__ring_shift(unacked)) {
+    if (links->ops->on_dropped != NULL) links->ops->on_dropped(links->arg, link, msg, true);
+    holt_msg_release(msg);
+  }
+}
+
 void holt__link_up(struct holt_link *link) {
   struct holt_links *links = link->links;
   struct holt_conn *conn = link->conn;
@@ -194,6 +205,7 @@ void holt__link_up(struct holt_link *link) {
     in->acked = 0;
     in->is_ack_due = in->done > 0;
     if (is_fresh) {
+      if (lane == HOLT_LANE_CALL) forget_sent(link, lane);
       holt__lane_out_restart(&link->out[lane]);
     } else if (holt__lane_out_resume(&link->out[lane], conn->resume.received[lane]) != 0) {
       struct holt_err err;
@@ -224,6 +236,7 @@ void holt__link_down(struct holt_link *link, const struct holt_err *err) {
   struct holt_peer_notice notice = {.event = HOLT_PEER_DISCONNECT};
   if (err != NULL) notice.err = *err;
   if (was_up) holt__link_tell(link, &notice);
+  if (was_up && links->ops->on_link_down != NULL) links->ops->on_link_down(links->arg, link);
   HOLT_LIST_EACH(&link->peers, node, next) {
     struct holt_peer *peer = HOLT_CONTAINER(node, struct holt_peer, link_node);
     if (peer->state == HOLT_PEER_RESTING && *peer->address != '\0') holt__peer_retry(peer, err);
@@ -305,9 +318,9 @@ void holt_link_send(struct holt_link *link, enum holt_lane lane, struct holt_msg
     return;
   }
   while (out->pending.count > 0 && is_absent_buffer_full(link, lane, msg->len))
-    drop(link, lane, holt__lane_out_shift(out), HOLT_EFULL);
+    drop(link, lane, holt__lane_out_shift(out), HOLT_EFULL, false);
   if (link->links->config.buffer_max == 0)
-    drop(link, lane, holt_msg_retain(msg), HOLT_EFULL);
+    drop(link, lane, holt_msg_retain(msg), HOLT_EFULL, false);
   else
     holt__ring_push(&out->pending, holt_msg_retain(msg));
 }
@@ -320,7 +333,7 @@ bool holt_link_is_choked(struct holt_link *link, enum holt_lane lane) {
 }
 
 void holt_link_drop(struct holt_link *link, enum holt_lane lane, struct holt_msg *msg) {
-  drop(link, lane, holt_msg_retain(msg), HOLT_ESTALLED);
+  drop(link, lane, holt_msg_retain(msg), HOLT_ESTALLED, false);
 }
 
 /* The notice that stands for dropped messages, written by their owner now that it is due. */
@@ -354,7 +367,7 @@ struct holt_msg *holt__link_next_msg(struct holt_link *link, enum holt_lane lane
     msg = holt__lane_out_shift(out);
     uint32_t frame_max = link->conn->hello.frame_max;
     if (is_expired(link, msg) || msg->len > frame_max) {
-      drop(link, lane, msg, msg->len > frame_max ? HOLT_ETOOLARGE : HOLT_ETIMEOUT);
+      drop(link, lane, msg, msg->len > frame_max ? HOLT_ETOOLARGE : HOLT_ETIMEOUT, false);
       msg = NULL;
     }
   }
@@ -377,7 +390,8 @@ void holt__link_on_ack(struct holt_link *link, const struct holt_ack *ack) {
     return;
   }
   if (count == 0) return;
-  holt__link_tell(link, &(struct holt_peer_notice){.event = HOLT_PEER_ACKNOWLEDGE, .number = ack->number});
+  if (ack->lane == HOLT_LANE_BUS)
+    holt__link_tell(link, &(struct holt_peer_notice){.event = HOLT_PEER_ACKNOWLEDGE, .number = ack->number});
   holt__link_room_changed(link);
   if (link->conn != NULL && link->out[ack->lane].pending.count > 0) holt__conn_dirty(link->conn);
 }

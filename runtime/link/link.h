@@ -92,11 +92,13 @@ struct holt_links_ops {
   void (*on_peer)(void *arg, struct holt_peer *peer, const struct holt_peer_notice *notice);
   /* A link exists (known or unknown by name), and it is about to be freed. */
   void (*on_link_up)(void *arg, struct holt_link *link);
+  void (*on_link_down)(void *arg, struct holt_link *link); /* it lost its connection */
   void (*on_link_gone)(void *arg, struct holt_link *link);
   void (*on_message)(void *arg, struct holt_link *link, const struct holt_link_message *message);
-  /* `msg` left the buffer unsent (age, overflow). A notice takes its place: when that is due to be sent,
-   * on_notice writes its body (type HOLT_WIRE_DROPPED). */
-  void (*on_dropped)(void *arg, struct holt_link *link, struct holt_msg *msg);
+  /* `msg` left the buffer (age, overflow). In the bus lane a notice takes its place: when that is due to be
+   * sent, on_notice writes its body (type HOLT_WIRE_DROPPED). `was_sent`: it may have arrived all the same.
+   * What was sent in the call lane is not sent again to a new boot: it is dropped too. */
+  void (*on_dropped)(void *arg, struct holt_link *link, struct holt_msg *msg, bool was_sent);
   void (*on_notice)(void *arg, struct holt_link *link, struct holt_writer *out);
   /* Room came back somewhere: whoever waits to send may try again. */
   void (*on_room)(void *arg);

@@ -55,6 +55,7 @@ void holt__ring_push(struct holt_ring *ring, struct holt_msg *msg) {
   if (ring->count == ring->cap) resize(ring, ring->cap == 0 ? 16 : ring->cap * 2);
   ring->slots[slot_of(ring, ring->count++)] = msg;
   ring->bytes += msg->len;
+  ring->quiet += msg->is_quiet;
 }
 
 struct holt_msg *holt__ring_shift(struct holt_ring *ring) {
@@ -63,6 +64,7 @@ struct holt_msg *holt__ring_shift(struct holt_ring *ring) {
   ring->head = slot_of(ring, 1);
   ring->count--;
   ring->bytes -= msg->len;
+  ring->quiet -= msg->is_quiet;
   if (ring->count == 0 && ring->cap > 1024) { /* an idle link keeps no large ring */
     free(ring->slots);
     ring->slots = NULL;
@@ -75,6 +77,7 @@ struct holt_msg *holt__ring_swap(struct holt_ring *ring, size_t index, struct ho
   struct holt_msg *old = holt__ring_at(ring, index);
   ring->slots[slot_of(ring, index)] = msg;
   ring->bytes = ring->bytes - old->len + msg->len;
+  ring->quiet = ring->quiet - old->is_quiet + msg->is_quiet;
   return old;
 }
 

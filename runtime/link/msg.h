@@ -10,6 +10,7 @@ struct holt_ring {
   size_t cap; /* power of two or 0 */
   size_t head, count;
   uint64_t bytes;
+  size_t quiet; /* how many are housekeeping */
 };
 
 void holt__ring_free(struct holt_ring *ring);
@@ -49,8 +50,9 @@ void holt__lane_out_restart(struct holt_lane_out *lane);
 static inline uint64_t holt__lane_out_bytes(const struct holt_lane_out *lane) {
   return lane->unacked.bytes + lane->pending.bytes;
 }
+/* Without housekeeping. */
 static inline uint64_t holt__lane_out_count(const struct holt_lane_out *lane) {
-  return lane->unacked.count + lane->pending.count;
+  return lane->unacked.count - lane->unacked.quiet + lane->pending.count - lane->pending.quiet;
 }
 
 /* What comes in in one lane: which numbers have been dealt with, in whatever order. */

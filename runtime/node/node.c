@@ -47,20 +47,24 @@ static void on_link_up(void *arg, struct holt_link *link) {
   holt_bus_link_up(((struct holt_node *)arg)->bus, link);
 }
 
+static void on_link_down(void *arg, struct holt_link *link) {
+  holt_bus_link_down(((struct holt_node *)arg)->bus, link);
+}
+
 static void on_link_gone(void *arg, struct holt_link *link) {
   holt_bus_link_gone(((struct holt_node *)arg)->bus, link);
 }
 
 static void on_message(void *arg, struct holt_link *link, const struct holt_link_message *message) {
   struct holt_node *node = arg;
-  if (message->lane == HOLT_LANE_BUS)
+  if (message->lane == HOLT_LANE_BUS || message->lane == HOLT_LANE_CALL)
     holt_bus_link_message(node->bus, link, message);
   else
     holt_link_consume(link, message->lane, message->number);
 }
 
-static void on_dropped(void *arg, struct holt_link *link, struct holt_msg *msg) {
-  holt_bus_link_dropped(((struct holt_node *)arg)->bus, link, msg);
+static void on_dropped(void *arg, struct holt_link *link, struct holt_msg *msg, bool was_sent) {
+  holt_bus_link_dropped(((struct holt_node *)arg)->bus, link, msg, was_sent);
 }
 
 static void on_notice(void *arg, struct holt_link *link, struct holt_writer *out) {
@@ -83,6 +87,7 @@ static void on_gap(void *arg, const char *origin, uint64_t boot, uint64_t count)
 
 static const struct holt_links_ops links_ops = {.on_peer = on_peer,
                                                 .on_link_up = on_link_up,
+                                                .on_link_down = on_link_down,
                                                 .on_link_gone = on_link_gone,
                                                 .on_message = on_message,
                                                 .on_dropped = on_dropped,

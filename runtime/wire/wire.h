@@ -39,10 +39,16 @@ enum holt_wire_type {
   HOLT_WIRE_PONG = 5,
   HOLT_WIRE_ACK = 6,
   HOLT_WIRE_BYE = 7,
+  /* any numbered lane: stands for a message that was dropped after it had got its number */
+  HOLT_WIRE_EMPTY = 15,
   /* bus lane */
   HOLT_WIRE_EVENT = 16,
   HOLT_WIRE_DROPPED = 17,
-  HOLT_WIRE_LAST = 18
+  HOLT_WIRE_LAST = 18,
+  /* call lane */
+  HOLT_WIRE_ROUTE = 32,
+  HOLT_WIRE_CALL = 33,
+  HOLT_WIRE_REPLY = 34
 };
 
 struct holt_frame {
@@ -118,5 +124,49 @@ struct holt_wire_range {
 void holt_wire_range_write(struct holt_writer *out, const struct holt_wire_range *range);
 /* Reads the next range; 1: one was read, 0: no more, or HOLT_EPROTOCOL. */
 int holt_wire_range_read(struct holt_reader *in, struct holt_wire_range *out, struct holt_err *err);
+
+/* A request on its way to `target`. Texts and payload borrow from the body. */
+struct holt_wire_call {
+  uint64_t origin, id; /* boot that calls, and its number for the call */
+  uint64_t target;     /* boot that is to answer */
+  uint32_t left_ms;    /* until the deadline, when it was sent off */
+  uint8_t hops, codec;
+  struct holt_buf name, subject, payload; /* name of the caller */
+};
+#define HOLT_WIRE_CALL_HOPS 28 /* where the hop count lies in the body */
+size_t holt_wire_call_size(const struct holt_wire_call *call);
+void holt_wire_call_write(uint8_t *out, const struct holt_wire_call *call);
+int holt_wire_call_read(struct holt_buf body, struct holt_wire_call *out, struct holt_err *err);
+
+enum holt_reply_status {
+  HOLT_REPLY_OK,
+  HOLT_REPLY_RAISED,      /* the handler raised; the payload is its message */
+  HOLT_REPLY_UNREACHABLE, /* it did not get there (or perhaps it did: may_have_run) */
+  HOLT_REPLY_NO_RESPONDER /* it got there, and nobody serves the subject any more */
+};
+
+struct holt_wire_reply {
+  uint64_t origin, id; /* of the call: where the reply goes */
+  uint64_t responder;  /* boot that answers */
+  uint8_t hops, codec, status, may_have_run;
+  struct holt_buf name, payload; /* name of who answers */
+};
+#define HOLT_WIRE_REPLY_HOPS 24
+size_t holt_wire_reply_size(const struct holt_wire_reply *reply);
+void holt_wire_reply_write(uint8_t *out, const struct holt_wire_reply *reply);
+int holt_wire_reply_read(struct holt_buf body, struct holt_wire_reply *out, struct holt_err *err);
+
+/* What a node says of itself: whom it is linked with and what it serves. */
+#define HOLT_WIRE_NEIGHBOURS_MAX 4096
+#define HOLT_WIRE_SUBJECTS_MAX   4096
+struct holt_wire_route {
+  uint64_t boot, version; /* a higher version replaces a lower one */
+  char name[HOLT_NAME_MAX + 1];
+  uint16_t neighbour_count, subject_count;
+};
+/* The fixed part; neighbours (boots, 8 bytes each) and subjects (texts) follow, to be written and read by the
+ * caller with holt_write_u64, holt_write_text8 and their counterparts. */
+void holt_wire_route_write(struct holt_writer *out, const struct holt_wire_route *route);
+int holt_wire_route_read(struct holt_reader *in, struct holt_wire_route *out, struct holt_err *err);
 
 #endif /* HOLT_WIRE_WIRE_H */

@@ -15,6 +15,11 @@ static void on_event(void *arg, struct holt_event *event) {
   holt_event_done(event);
 }
 
+static void on_request(void *arg, struct holt_request *request) {
+  (void)arg;
+  holt_request_reply(request, 0, request->payload);
+}
+
 static void on_dialled(void *arg, struct holt_stream *stream, const struct holt_err *err) {
   (void)err;
   *(struct holt_stream **)arg = stream;
@@ -70,6 +75,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   struct holt_peer *peer;
   HOLT_ASSERT(holt_node_listen(node, ":7000", NULL, NULL) == 0);
   holt_bus_subscribe(holt_node_bus(node), ">", 1, on_event, NULL);
+  HOLT_ASSERT(holt_bus_serve(holt_node_bus(node), "price", 5, on_request, NULL) != NULL);
   holt_env_dial(stranger, "n0:7000", on_dialled, &stream);
   holt_sim_run(room, 10);
   HOLT_ASSERT(stream != NULL);

@@ -23,6 +23,24 @@ static void try_event(struct holt_buf body) {
   holt_writer_free(&w);
 }
 
+static void try_call(struct holt_buf body) {
+  struct holt_wire_call call;
+  struct holt_wire_reply reply;
+  struct holt_writer w = {0};
+  if (holt_wire_call_read(body, &call, NULL) == 0) {
+    HOLT_ASSERT(holt_wire_call_size(&call) == body.len);
+    holt_wire_call_write(holt_writer_grow(&w, body.len), &call);
+    HOLT_ASSERT(memcmp(w.data, body.data, body.len) == 0);
+  }
+  w.len = 0;
+  if (holt_wire_reply_read(body, &reply, NULL) == 0) {
+    HOLT_ASSERT(holt_wire_reply_size(&reply) == body.len);
+    holt_wire_reply_write(holt_writer_grow(&w, body.len), &reply);
+    HOLT_ASSERT(memcmp(w.data, body.data, body.len) == 0);
+  }
+  holt_writer_free(&w);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   struct holt_buf body = holt_buf(data, size);
@@ -39,5 +57,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   while (holt_wire_range_read(&in, &range, NULL) == 1) HOLT_ASSERT(range.from <= range.to);
   try_hello(body);
   try_event(body);
+  try_call(body);
+  struct holt_wire_route route;
+  in = holt_reader(body);
+  (void)holt_wire_route_read(&in, &route, NULL);
   return 0;
 }
