@@ -67,6 +67,9 @@ describe("every public function has a stub for editors:", function()
     ["Peer:"] = function()
       return peer
     end,
+    ["Service:"] = function()
+      return node:serve("spec", print)
+    end,
     ["Emitter:"] = function()
       return node.events
     end,

@@ -25,6 +25,7 @@ M.rules = {
   backoff_min = { "seconds", min = 0.001 },
   backoff_max = { "seconds", min = 0.001 },
   drain_timeout = { "seconds" },
+  request_timeout = { "seconds" },
   codec = { "string|table" },
   codecs = { "table" },
   subjects = { "table" },

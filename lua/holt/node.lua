@@ -22,6 +22,9 @@ local PEER_EVENTS = {
 }
 local NO_OPTIONS = {}
 local ON_RULES = { concurrency = { "integer", min = 1 } }
+local SERVE_RULES = { concurrency = { "integer", min = 1 } }
+local CALL_RULES = { timeout = { "seconds" } }
+local REQUEST_TIMEOUT = 5
 
 -- Every open node of this state, so that an error of a task reaches whoever listens.
 local open_nodes = setmetatable({}, { __mode = "k" })
@@ -194,14 +197,24 @@ Node.emit = core.node_emit
 local on, once, off = core.node_on, core.node_once, core.node_off
 
 -- Misuse is told at the line of the script that called the method.
-local function check_subscription(method, pattern, f, is_optional)
-  local problem = type(pattern) ~= "string" and ("the pattern must be a string, got " .. type(pattern))
-    or core.subject_problem(pattern, true)
-  if not problem and type(f) ~= "function" and not (is_optional and f == nil) then
-    problem = "the handler must be a function, got " .. type(f)
-  end
+local function check_subject(method, what, subject, is_pattern)
+  local problem = type(subject) ~= "string" and ("the %s must be a string, got %s"):format(what, type(subject))
+    or core.subject_problem(subject, is_pattern)
   if problem then
-    error(("node:%s: %s"):format(method, problem), 3)
+    error(("node:%s: %s"):format(method, problem), 4)
+  end
+end
+
+local function check_handler(method, f)
+  if type(f) ~= "function" then
+    error(("node:%s: the handler must be a function, got %s"):format(method, type(f)), 4)
+  end
+end
+
+local function check_subscription(method, pattern, f, is_optional)
+  check_subject(method, "pattern", pattern, true)
+  if f ~= nil or not is_optional then
+    check_handler(method, f)
   end
 end
 
@@ -240,6 +253,64 @@ function Node:off(pattern, f)
   check_subscription("off", pattern, f, true)
   return off(self, pattern, f)
 end
+
+--- Requests: served and called -------------------------------------------------------------------------------------
+
+---@class holt.Service
+---@field node holt.Node
+---@field subject string
+local Service = {}
+Service.__index = Service
+
+---Answer no further request; those received before are still answered. False when it is closed already.
+function Service:close()
+  return core.node_unserve(self.node, self.number)
+end
+
+Service.__close = Service.close
+
+function Service:__tostring()
+  return ("holt.service (%s)"):format(self.subject)
+end
+
+local function check_service(subject, f)
+  check_subject("serve", "subject", subject, false)
+  check_handler("serve", f)
+end
+
+---Answer requests for a subject: what `f(request)` returns is the reply, what it raises is the caller's error.
+function Node:serve(subject, f, opts)
+  check_service(subject, f)
+  local concurrency = options.check("node:serve", opts, SERVE_RULES).concurrency
+  local number, err = core.node_serve(self, subject, f, concurrency)
+  if not number then
+    return nil, err
+  end
+  return setmetatable({ node = self, subject = subject, number = number }, Service)
+end
+
+local function check_call(subject, count)
+  check_subject("call", "subject", subject, false)
+  if count > 2 then
+    error("node:call: takes a subject, one request and a table of options; put several values into one table", 3)
+  end
+end
+
+---Ask the nearest node that serves the subject, and wait for what its handler returns.
+function Node:call(subject, ...)
+  local count = select("#", ...)
+  check_call(subject, count)
+  local request, opts = ...
+  local timeout = opts ~= nil and options.check("node:call", opts, CALL_RULES).timeout
+    or self[SETTINGS].request_timeout
+    or REQUEST_TIMEOUT
+  if count == 0 then
+    return core.node_call(self, subject, timeout)
+  end
+  return core.node_call(self, subject, timeout, request)
+end
+
+--- Links ------------------------------------------------------------------------------------------------------------
 
 ---Accept links at this address. Port 0 picks a free one.
 function Node:listen(address)

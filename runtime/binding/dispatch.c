@@ -125,46 +125,14 @@ struct run {
   struct lane *lane; /* NULL until it parks */
 };
 
-static int push_values(lua_State *L, const struct lua_node *node, const struct holt_event *event) {
-  struct holt_err err;
-  switch (event->codec) {
-  case HOLT_CODEC_RAW:
-    lua_pushlstring(L, event->payload.len > 0 ? (const char *)event->payload.data : "", event->payload.len);
-    return 1;
-  case HOLT_CODEC_MSGPACK: {
-    int count = holt_msgpack_decode(L, event->payload, &err);
-    if (count >= 0) return count;
-    return holt_lua_raise(L, HOLT_ECODEC, "event '%s' from '%s': %s", event->subject, event->origin,
-                          err.message);
-  }
-  default:
-    break;
-  }
-  int ref = node->decode_refs[event->codec];
-  if (ref == LUA_NOREF)
-    return holt_lua_raise(L, HOLT_ECODEC,
-                          "event '%s' from '%s' is in codec %d, which this node does not know; give it to "
-                          "holt.node { codecs = … } here too",
-                          event->subject, event->origin, event->codec);
-  int before = lua_gettop(L);
-  lua_rawgeti(L, LUA_REGISTRYINDEX, ref);
-  lua_pushlstring(L, event->payload.len > 0 ? (const char *)event->payload.data : "", event->payload.len);
-  lua_call(L, 1, LUA_MULTRET); /* true, values… | nil, err */
-  if (lua_gettop(L) <= before || !lua_toboolean(L, before + 1)) {
-    luaL_tolstring(L, before + 2 <= lua_gettop(L) ? before + 2 : before + 1, NULL);
-    return holt_lua_raise(L, HOLT_ECODEC, "event '%s' from '%s': %s", event->subject, event->origin,
-                          lua_tostring(L, -1));
-  }
-  lua_remove(L, before + 1);
-  return lua_gettop(L) - before;
-}
-
 static int run_push(lua_State *L, void *arg) {
   struct run *run = arg;
   lua_rawgeti(L, LUA_REGISTRYINDEX, run->sub->ref);
   const struct lua_node *node = run->sub->node;
   if (run->sub->is_once) sub_off(run->sub); /* `run` holds one reference more */
-  return push_values(L, node, run->event);
+  const struct holt_event *event = run->event;
+  struct holt__origin from = {.kind = "event", .subject = event->subject, .node = event->origin};
+  return holt__values_push(L, node, event->codec, event->payload, &from);
 }
 
 static void run_parked(void *arg, struct holt_task *task) {
@@ -271,9 +239,11 @@ bool holt__dispatch(struct lua_node *node) {
 /* --- holt.event()
  * ------------------------------------------------------------------------------------------------- */
 
-/* event() -> { subject, origin, boot, sequence, age, hops, late } within a handler, else nil */
+/* event() -> { subject, origin, boot, sequence, age, hops, late } within a handler, { subject, origin, boot,
+ * hops, left } within a handler of requests, else nil */
 int holt__l_event(lua_State *L) {
   const struct holt_task *task = holt_task_current(holt_script_of(L));
+  if (task != NULL && holt__request_event(L, task)) return 1;
   if (task == NULL || holt_task_job(task) != &run_job) {
     lua_pushnil(L);
     return 1;

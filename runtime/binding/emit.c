@@ -90,44 +90,6 @@ static int emit_wait(lua_State *L, struct lua_node *node, struct holt_buf subjec
   return holt_wait_park(L, &emit->wait);
 }
 
-static uint8_t codec_of(const struct lua_node *node, struct holt_buf subject) {
-  for (size_t i = 0; i < node->rule_count; i++) {
-    const struct subject_rule *rule = &node->rules[i];
-    if (holt_subject_match(rule->pattern, rule->len, (const char *)subject.data, subject.len))
-      return rule->codec;
-  }
-  return node->codec;
-}
-
-/* The bytes of the values from stack place 3 on; they stay valid until Lua runs again. 0 or a code with
- * `err`; a codec written in Lua leaves its own error table on the stack and gives 1. */
-static int encode(lua_State *L, struct lua_node *node, uint8_t codec, struct holt_buf *out,
-                  struct holt_err *err) {
-  int top = lua_gettop(L);
-  if (codec == HOLT_CODEC_RAW) {
-    if (top != 3 || lua_type(L, 3) != LUA_TSTRING)
-      return luaL_argerror(L, 3, "the codec raw takes one string, nothing else");
-    size_t len;
-    const char *text = lua_tolstring(L, 3, &len);
-    *out = holt_buf(text, len);
-    return 0;
-  }
-  if (codec == HOLT_CODEC_MSGPACK) {
-    node->writer.len = 0;
-    int rc = holt_msgpack_encode(L, 3, top, &node->writer, err);
-    *out = holt_buf(node->writer.data, node->writer.len);
-    return rc;
-  }
-  lua_rawgeti(L, LUA_REGISTRYINDEX, node->encode_refs[codec]);
-  lua_insert(L, 3);
-  lua_call(L, top - 2, 2); /* bytes | nil, err */
-  size_t len;
-  const char *text = lua_type(L, 3) == LUA_TSTRING ? lua_tolstring(L, 3, &len) : NULL;
-  if (text == NULL) return 1;
-  *out = holt_buf(text, len);
-  return 0;
-}
-
 /* --- Letting the loop turn
  * ------------------------------------------------------------------------------------ */
 
@@ -171,8 +133,8 @@ int holt__l_emit(lua_State *L) {
     holt_err_set(&err, HOLT_ECLOSED, "the node is closed; nothing was sent");
     return holt_lua_fail(L, &err);
   }
-  uint8_t codec = node->rule_count > 0 ? codec_of(node, subject) : node->codec;
-  int rc = encode(L, node, codec, &payload, &err);
+  uint8_t codec = node->rule_count > 0 ? holt__codec_of(node, subject) : node->codec;
+  int rc = holt__values_encode(L, node, codec, 3, "node:emit", 1, &payload, &err);
   if (rc > 0) { /* [3] is nil, [4] what the codec says */
     lua_settop(L, 4);
     return 2;

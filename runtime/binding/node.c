@@ -69,6 +69,8 @@ static void unref(struct lua_node *node, int *ref) {
 static void shut(struct lua_node *node) {
   if (node->node == NULL) return;
   holt__emits_close(node);
+  holt__calls_shut(node);
+  holt__serves_close(node);
   holt__subs_close(node);
   holt_node_free(node->node);
   node->node = NULL;
@@ -86,6 +88,7 @@ static bool run(struct holt_script *script, struct holt_script_source *source) {
   struct lua_node *node = HOLT_CONTAINER(source, struct lua_node, source);
   holt__node_retain(node);
   bool is_more = holt__dispatch(node);
+  is_more = holt__requests_run(node) || is_more;
   bool is_closed = node->is_closed; /* what was told before it is in the queue of notices */
   holt__notices_run(node);
   if (is_closed && node->node != NULL) {
@@ -183,6 +186,9 @@ static int l_node_new(lua_State *L) {
   holt_list_init(&node->notices);
   holt_list_init(&node->subs);
   holt_list_init(&node->emits);
+  holt_list_init(&node->serves);
+  holt_list_init(&node->requests);
+  holt_list_init(&node->calls);
   holt_list_init(&node->closes);
   if (holt_node_new(holt_script_env(script), &config, &holt__node_ops, node, &node->node, &err) != 0) {
     holt__node_release(node);
@@ -454,6 +460,9 @@ void holt_binding_nodes(lua_State *L) {
                                        {"node_on", holt__l_on},
                                        {"node_once", holt__l_once},
                                        {"node_off", holt__l_off},
+                                       {"node_serve", holt__l_serve},
+                                       {"node_unserve", holt__l_unserve},
+                                       {"node_call", holt__l_call},
                                        {"node_listen", l_listen},
                                        {"node_connect", l_connect},
                                        {"node_disconnect", l_disconnect},

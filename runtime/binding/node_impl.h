@@ -1,4 +1,4 @@
-/* node_impl.h - a node and its subscriptions as Lua sees them; for node.c, emit.c, dispatch.c and notice.c
+/* node_impl.h - a node and its subscriptions as Lua sees them; for the files that make up its binding
  * only.
  *
  * What the node tells arrives in callbacks of the env and is queued here; the scheduler calls lua_node's
@@ -45,8 +45,11 @@ struct lua_node {
   struct holt_list lanes;   /* lanes whose next event may run */
   struct holt_list notices; /* struct notice */
   struct holt_list subs;
-  struct holt_list emits; /* emits that wait for room */
-  unsigned burst_events;  /* emitted since the loop last had its turn */
+  struct holt_list emits;    /* emits that wait for room */
+  struct holt_list serves;   /* struct lua_serve */
+  struct holt_list requests; /* struct serving: requests whose handler may begin */
+  struct holt_list calls;    /* calls that wait for their answer */
+  unsigned burst_events;     /* emitted since the loop last had its turn */
   size_t burst_bytes;
   struct holt_list closes; /* calls that wait for the end */
   struct holt_writer writer;
@@ -90,6 +93,33 @@ void holt__queue_free(struct delivery_queue *queue);
 void holt__sub_release(struct lua_sub *sub);
 struct lane *holt__lane_find(struct lua_sub *sub, uint64_t boot); /* or NULL */
 void holt__lane_free(struct lane *lane);
+
+/* values.c */
+struct holt__origin { /* for messages: "event 'a.b' from 'n1'" */
+  const char *kind, *subject, *node;
+};
+/* The codec of what is sent under a subject. */
+uint8_t holt__codec_of(const struct lua_node *node, struct holt_buf subject);
+bool holt__codec_is_known(const struct lua_node *node, uint8_t codec);
+/* The bytes of the values from stack place `first` on; they stay valid until Lua runs again. 0 or a code with
+ * `err`; a codec written in Lua leaves nil and its own error table at `first` and gives 1. Raises for misuse
+ * of raw, at the line `level` calls out, the message beginning with `what`. */
+int holt__values_encode(lua_State *L, struct lua_node *node, uint8_t codec, int first, const char *what,
+                        int level, struct holt_buf *out, struct holt_err *err);
+/* Push the values of `bytes`, return their number; raises an error table when they cannot be read. */
+int holt__values_push(lua_State *L, const struct lua_node *node, uint8_t codec, struct holt_buf bytes,
+                      const struct holt__origin *from);
+
+/* serve.c */
+int holt__l_serve(lua_State *L);
+int holt__l_unserve(lua_State *L);
+bool holt__requests_run(struct lua_node *node); /* true: more is left */
+bool holt__request_event(lua_State *L, const struct holt_task *task);
+void holt__serves_close(struct lua_node *node);
+
+/* call.c */
+int holt__l_call(lua_State *L);
+void holt__calls_shut(struct lua_node *node);
 
 /* dispatch.c */
 int holt__l_on(lua_State *L);

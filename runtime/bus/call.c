@@ -156,6 +156,7 @@ static void try_next(struct holt_call *call) {
          "the way to its responder broke and there is no other; it did not run");
     return;
   }
+  bus->calls.turn++; /* the next call asks the next of equally near ones */
   wire.target = route->boot;
   struct holt_msg *msg = holt_msg_new(HOLT_WIRE_CALL, holt_wire_call_size(&wire));
   if (msg == NULL) {

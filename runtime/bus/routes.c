@@ -245,7 +245,7 @@ struct holt_route *holt__routes_nearest(struct holt_bus *bus, const char *subjec
     nearest = route->distance;
   }
   if (count == 0) return NULL;
-  uint64_t wanted = bus->calls.turn++ % count;
+  uint64_t wanted = bus->calls.turn % count;
   HOLT_LIST_EACH(&bus->routes.all, other, after) {
     struct holt_route *route = HOLT_CONTAINER(other, struct holt_route, node);
     if (route->distance == nearest && serves(route, subject, len) &&

@@ -277,6 +277,7 @@ void holt__conn_on_control(struct holt_conn *conn, const struct holt_frame *fram
     break;
   case HOLT_WIRE_PING:
     holt__conn_control(conn, HOLT_WIRE_PONG, NULL);
+    if (conn->state == HOLT_CONN_UP) holt__link_ack_now(conn->link);
     break;
   case HOLT_WIRE_PONG:
     break; /* any byte heard is the answer */

@@ -209,6 +209,26 @@ function core.node_once(node, pattern, f) end
 function core.node_off(node, pattern, f) end
 
 ---@param node table
+---@param subject string
+---@param f function
+---@param concurrency? integer
+---@return integer|nil number
+---@return holt.Error? err
+function core.node_serve(node, subject, f, concurrency) end
+
+---@param node table
+---@param number integer
+---@return boolean found
+function core.node_unserve(node, number) end
+
+---@param node table
+---@param subject string
+---@param timeout number
+---@param request? any
+---@return any ...
+function core.node_call(node, subject, timeout, request) end
+
+---@param node table
 ---@param address string
 ---@return true|nil ok
 ---@return string|holt.Error actual

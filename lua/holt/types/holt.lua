@@ -46,7 +46,7 @@ function holt.all(functions) end
 ---@return any ... Its results, or the error.
 function holt.race(functions) end
 
----Within a handler of node:on: where its event came from. Elsewhere nil.
+---Within a handler of node:on or node:serve: where its event or request came from. Elsewhere nil.
 ---@return holt.Event|nil
 function holt.event() end
 
@@ -74,6 +74,7 @@ function holt.exit(code) end
 ---For plain lua5.4, as the last line: run until nothing is left to do. Under `holt run` the runtime does this.
 function holt.run() end
 
+---Of an event, or of a request (those without sequence, age and late).
 ---@class holt.Event
 ---@field subject string
 ---@field origin string Name of the node that emitted it.
@@ -82,6 +83,7 @@ function holt.run() end
 ---@field age number Seconds since it was emitted, as far as the nodes on its way could tell.
 ---@field hops integer Links it came over; 1 from a neighbour.
 ---@field late boolean It arrived after events that were emitted later.
+---@field left? number Of a request: seconds until its caller gives up.
 
 ---@class holt.Task
 local Task = {}

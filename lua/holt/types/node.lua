@@ -20,6 +20,7 @@
 ---@field backoff_min? number First wait before dialling anew. Default 0.1.
 ---@field backoff_max? number Longest such wait. Default 30.
 ---@field drain_timeout? number How long close waits for acknowledgements.
+---@field request_timeout? number How long node:call waits when it is not told. Default 5.
 ---@field codec? string|holt.CustomCodec msgpack (default), json, raw, one of `codecs`, or functions of your own.
 ---@field codecs? table<string, holt.CustomCodec> Codecs of your own, by name; every node that hears them needs them.
 ---@field subjects? table<string, string> Patterns to codecs, for what is emitted: { ["sensor.>"] = "raw" }.
@@ -37,7 +38,8 @@ local Node = {}
 ---@param subject string Words joined by dots.
 ---@param ... any nil is kept.
 ---@return true|nil ok
----@return holt.Error? err codec, too_large, buffer_full, closed
+---@return holt.Error? err codec, too_large, buffer_full, closed; stalled: a peer (err.node) that has taken nothing for a
+---second did not get it, all others did
 function Node:emit(subject, ...) end
 
 ---Run `f(...)` for each event the pattern covers: `*` one word, `>` one or more at the end. A handler runs for one
@@ -61,6 +63,26 @@ function Node:once(pattern, f) end
 ---@param f? function
 ---@return boolean found
 function Node:off(pattern, f) end
+
+---Answer requests for a subject. What `f(request)` returns is the reply, nil included, in the codec of the request; what
+---it raises becomes the caller's `remote_error`, and an `error` event here. It may wait. holt.event() tells who asks.
+---Several nodes may serve one subject.
+---@param subject string Without wildcards.
+---@param f fun(request: any): ...
+---@param options? { concurrency?: integer } How many requests it may handle at once; the others queue up. No limit when left out.
+---@return holt.Service|nil service
+---@return holt.Error? err exists, closed
+function Node:serve(subject, f, options) end
+
+---Ask the nearest node that serves the subject (equally near ones take turns, this node itself comes first) and wait for
+---what its handler returns. It is asked of another node only when it surely did not reach the first.
+---@param subject string
+---@param request? any One value.
+---@param options? { timeout?: number } Seconds; default `request_timeout` of the node, 5.
+---@return any ... What the handler returned; or nil and an error.
+---@return holt.Error? err no_responder, timeout, unreachable, remote_error, too_large, buffer_full, codec, closed;
+---err.may_have_run tells whether the handler may have run (or may yet), err.node who was asked
+function Node:call(subject, request, options) end
 
 ---Accept links at this address too.
 ---@param address string
@@ -103,6 +125,15 @@ function Node:status() end
 ---Every setting that was given, and where it came from: flags, environment, file, script.
 ---@return table<string, { value: any, origin: string }>
 function Node:settings() end
+
+---@class holt.Service
+---@field node holt.Node
+---@field subject string
+local Service = {}
+
+---Answer no further request; those received before are still answered. False when it is closed already.
+---@return boolean
+function Service:close() end
 
 ---@class holt.Peer
 ---@field name string|nil Known after `peerid`.
