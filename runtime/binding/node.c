@@ -11,8 +11,7 @@
 #include "binding/binding.h"
 #include "binding/node_impl.h"
 
-/* --- The box
- * ---------------------------------------------------------------------------------------------------- */
+/* --- The box ---------------------------------------------------------------------------------------- */
 
 static char box_key; /* place of the userdata's metatable in the registry */
 
@@ -112,8 +111,7 @@ static int l_box_gc(lua_State *L) {
   return 0;
 }
 
-/* --- Making one
- * --------------------------------------------------------------------------------------------------- */
+/* --- Making one ------------------------------------------------------------------------------------- */
 
 static uint64_t field_ms(lua_State *L, const char *name, uint64_t otherwise) {
   uint64_t value = otherwise;
@@ -320,8 +318,7 @@ static int l_is_open(lua_State *L) {
   return 1;
 }
 
-/* --- Peers and figures
- * -------------------------------------------------------------------------------------------- */
+/* --- Peers and figures ------------------------------------------------------------------------------ */
 
 static struct holt_peer *find_peer(struct lua_node *node, lua_Integer number) {
   if (node->node == NULL) return NULL;

@@ -201,7 +201,7 @@ int holt_address_split(const char *address, char host[128], uint16_t *port, stru
                         address);
   memcpy(host, start, len);
   host[len] = '\0';
-  if (len == 0) strcpy(host, "127.0.0.1");
+  if (len == 0) snprintf(host, 128, "127.0.0.1");
   return 0;
 }
 

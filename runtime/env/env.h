@@ -135,8 +135,7 @@ bool holt_address_is_local(const char *address);
 /* Split "host:port". An empty host becomes 127.0.0.1. HOLT_EADDRESS with a sentence when it is not one. */
 int holt_address_split(const char *address, char host[128], uint16_t *port, struct holt_err *err);
 
-/* --- Child processes, signals, files (uv only; sim answers HOLT_EUNSUPPORTED)
- * ------------------------------- */
+/* --- Child processes, signals, files (uv only; sim answers HOLT_EUNSUPPORTED) ----------------------- */
 
 struct holt_process;
 typedef void (*holt_exit_cb)(void *arg, int exit_code, int signal_number);

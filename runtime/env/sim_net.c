@@ -91,9 +91,8 @@ static void enqueue(struct sim_stream *s, enum item_kind kind, const void *data,
 }
 
 static void clear_inbound(struct sim_stream *s) {
-  for (struct holt_list *node = holt_list_shift(&s->inbound); node != NULL;
-       node = holt_list_shift(&s->inbound))
-    free(HOLT_CONTAINER(node, struct item, node));
+  HOLT_LIST_EACH(&s->inbound, node, next) free(HOLT_CONTAINER(node, struct item, node));
+  holt_list_init(&s->inbound);
 }
 
 static void free_end(struct sim_stream *s) {

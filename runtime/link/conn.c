@@ -104,7 +104,7 @@ static void on_writable(void *arg) {
 static void fail(struct holt_conn *conn, const struct holt_err *err) {
   struct holt_reason reason = {0};
   struct holt_writer body = {0};
-  strcpy(reason.word, holt_err_word(err->code));
+  snprintf(reason.word, sizeof reason.word, "%s", holt_err_word(err->code));
   snprintf(reason.text, sizeof reason.text, "%.255s", err->message);
   holt_reason_write(&body, &reason);
   holt__conn_control(conn, conn->state == HOLT_CONN_UP ? HOLT_WIRE_BYE : HOLT_WIRE_REFUSE, &body);
@@ -176,17 +176,9 @@ static size_t complete_partial(struct holt_conn *conn, const uint8_t *data, size
   return taken;
 }
 
-static void release(struct holt_conn *conn) {
-  HOLT_ASSERT(conn->state == HOLT_CONN_CLOSED);
-  holt_writer_free(&conn->in);
-  holt_writer_free(&conn->control);
-  free(conn);
-}
-
 static void on_data(void *arg, const uint8_t *data, size_t len) {
   struct holt_conn *conn = arg;
   conn->heard_ms = holt_env_now_ms(conn->links->env);
-  conn->is_in_callback = true;
   if (conn->probe_ms != 0 && conn->link != NULL) {
     conn->probe_ms = 0;
     holt__link_judge_again(conn->link, true);
@@ -200,8 +192,6 @@ static void on_data(void *arg, const uint8_t *data, size_t len) {
     data += taken;
     len -= taken;
   }
-  conn->is_in_callback = false;
-  if (conn->state == HOLT_CONN_CLOSED) release(conn);
 }
 
 static void on_end(void *arg, int status) {
@@ -212,6 +202,14 @@ static void on_end(void *arg, int status) {
   else
     holt_err_code(&err, status);
   holt__conn_close(conn, &err, false);
+}
+
+void holt__conn_free(struct holt_conn *conn) {
+  HOLT_ASSERT(conn->state == HOLT_CONN_CLOSED);
+  holt_list_remove(&conn->node);
+  holt_writer_free(&conn->in);
+  holt_writer_free(&conn->control);
+  free(conn);
 }
 
 /* --- Silence ---------------------------------------------------------------------------------------------
@@ -306,5 +304,7 @@ void holt__conn_close(struct holt_conn *conn, const struct holt_err *err, bool i
       links->ops->on_refused != NULL)
     links->ops->on_refused(links->arg, where, err);
   if (is_present) holt__link_judge_again(link, false);
-  if (!conn->is_in_callback) release(conn);
+  /* Somebody below us on the stack may still look at it. */
+  holt_list_push(&links->dead, &conn->node);
+  holt_env_post(links->env, &links->bury);
 }

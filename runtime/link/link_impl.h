@@ -37,7 +37,6 @@ struct holt_conn {
   struct holt_resume resume;
   bool has_hello, has_resume, has_sent_hello;
   bool is_blocked;            /* a write waits for on_writable */
-  bool is_in_callback;        /* closing must not free it now */
   struct holt_writer in;      /* a frame that has come in part */
   struct holt_writer control; /* control frames to be written first */
   struct holt_timer timer;    /* silence and pings; JUDGING: the probe's end */
@@ -102,6 +101,8 @@ struct holt_links {
   struct holt_post flush;
   struct holt_post farewell; /* tells HOLT_PEER_CLOSE of ended peers */
   struct holt_post room;
+  struct holt_list dead; /* connections to be freed */
+  struct holt_post bury;
   struct holt_post drops; /* tells HOLT_PEER_DROPPED, once a turn */
   struct holt_writer out; /* one batch */
   uint32_t link_count;
@@ -115,9 +116,10 @@ void holt__links_tell(struct holt_peer *peer, const struct holt_peer_notice *not
 /* conn.c */
 struct holt_conn *holt__conn_new(struct holt_links *links, struct holt_stream *stream,
                                  struct holt_peer *peer);
-/* Close and, once nobody is inside it, free. `err` is told to link or peer. With `is_polite` what is queued
+/* Close, and free on a later turn. `err` is told to link or peer. With `is_polite` what is queued
  * is still sent. Harmless on a closed one. */
 void holt__conn_close(struct holt_conn *conn, const struct holt_err *err, bool is_polite);
+void holt__conn_free(struct holt_conn *conn);
 void holt__conn_control(struct holt_conn *conn, enum holt_wire_type type, const struct holt_writer *body);
 void holt__conn_dirty(struct holt_conn *conn);
 void holt__conn_flush(struct holt_conn *conn);

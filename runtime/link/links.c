@@ -49,6 +49,11 @@ static void tell_drops(void *arg) {
   holt__link_tell_drops(HOLT_CONTAINER(node, struct holt_link, node));
 }
 
+static void bury(void *arg) {
+  struct holt_links *links = arg;
+  HOLT_LIST_EACH(&links->dead, node, next) holt__conn_free(HOLT_CONTAINER(node, struct holt_conn, node));
+}
+
 static void free_peer(struct holt_peer *peer) {
   holt_list_remove(&peer->node);
   holt_list_remove(&peer->link_node);
@@ -97,6 +102,8 @@ struct holt_links *holt_links_new(struct holt_env *env, const struct holt_links_
   holt_post_init(&links->farewell, farewell, links);
   holt_post_init(&links->room, tell_room, links);
   holt_post_init(&links->drops, tell_drops, links);
+  holt_post_init(&links->bury, bury, links);
+  holt_list_init(&links->dead);
   return links;
 }
 
@@ -158,6 +165,8 @@ void holt_links_free(struct holt_links *links) {
   links->ops = &silent;
   holt_links_close(links);
   farewell(links);
+  bury(links);
+  holt_post_cancel(&links->bury);
   holt_post_cancel(&links->flush);
   holt_post_cancel(&links->farewell);
   holt_post_cancel(&links->room);

@@ -173,6 +173,11 @@ static void bytes_go_both_ways_over_ipv4(void **state) {
 }
 static void bytes_go_both_ways_over_a_host_name(void **state) {
   (void)state;
+  struct end unused = {0};
+  struct holt_listener *probe;
+  if (holt_env_listen(env, "localhost:0", on_accept, &unused, &probe, NULL, NULL) == HOLT_EHOST)
+    skip(); /* no /etc/hosts here */
+  holt_listener_close(probe);
   talk_over("localhost:0");
 }
 static void bytes_go_both_ways_over_ipv6(void **state) {
@@ -341,8 +346,7 @@ static void addresses_are_split_and_judged(void **state) {
   for (size_t i = 0; i < sizeof open / sizeof open[0]; i++) assert_false(holt_address_is_local(open[i]));
 }
 
-/* --- The simulated room
- * ------------------------------------------------------------------------------------- */
+/* --- The simulated room ----------------------------------------------------------------------------- */
 
 static void a_paused_host_runs_nothing_until_it_goes_on(void **state) {
   (void)state;

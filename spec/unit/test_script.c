@@ -51,8 +51,7 @@ static int close_room(void **state) {
   return 0;
 }
 
-/* --- A piece of Lua as a task
- * ------------------------------------------------------------------------------------ */
+/* --- A piece of Lua as a task ----------------------------------------------------------------------- */
 
 struct piece {
   const char *code;
