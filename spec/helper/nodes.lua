@@ -18,7 +18,7 @@ M.scale = tonumber(os.getenv("HOLT_SPEC_SCALE") or "1")
 -- --- Folders ----------------------------------------------------------------------------------------------------
 
 local function command_output(command)
-  local pipe <close> = _G.assert(io.popen(command))
+  local pipe <close> = _G.assert(io.popen("unset LD_PRELOAD; " .. command))
   return (pipe:read("a"):gsub("%s+$", ""))
 end
 
