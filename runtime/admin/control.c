@@ -9,6 +9,7 @@
  * HOLT_ECLOSED. */
 #include "admin/control.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -174,9 +175,8 @@ int holt_control_open(struct holt_env *env, const char *path, holt_control_line_
   control->cb = cb;
   control->arg = arg;
   holt_list_init(&control->clients);
-  strcpy(control->path, path); /* its length was checked above */
-  strcpy(address, "unix:");
-  strcat(address, path);
+  snprintf(control->path, sizeof control->path, "%s", path); /* its length was checked above */
+  snprintf(address, sizeof address, "unix:%s", path);
   mode_t before = umask(0177);
   rc = holt_env_listen(env, address, on_client, control, &control->listener, NULL, err);
   umask(before);

@@ -37,7 +37,7 @@ int holt_control_default_path(const char *name, char out[HOLT_CONTROL_PATH_MAX +
 static void folder_of(const char *path, char out[HOLT_CONTROL_PATH_MAX + 1]) {
   const char *slash = strrchr(path, '/');
   if (slash == NULL) {
-    strcpy(out, ".");
+    memcpy(out, ".", 2);
     return;
   }
   size_t len = slash == path ? 1 : (size_t)(slash - path);

@@ -307,9 +307,8 @@ static int l_listener_close(lua_State *L) {
   holt_listener_close(l->listener);
   l->listener = NULL;
   holt__handles.listeners--;
-  HOLT_LIST_EACH(&l->accepted, node, following) {
+  for (struct holt_list *node; (node = holt_list_shift(&l->accepted)) != NULL;)
     holt__stream_drop(HOLT_CONTAINER(node, struct holt__lua_stream, node));
-  }
   l->count = 0;
   holt__pending_wake(&l->waiters);
   return 0;
