@@ -259,14 +259,10 @@ static bool on_event(struct holt_bus *bus, struct holt_link *link, const struct 
       holt__subs_match(&bus->subs, (const char *)wire.subject.data, wire.subject.len);
   bool is_passed_on = has_onward(bus, link, wire.boot);
   if (match->count == 0 && !is_passed_on) return false;
-  struct holt_msg *msg = holt_msg_new(HOLT_WIRE_EVENT, message->body.len);
-  if (msg == NULL) return false; /* out of memory: as if it had been dropped; the next event shows the hole */
-  memcpy(msg->data, message->body.data, message->body.len);
-  msg->data[HOLT_WIRE_EVENT_HOPS]++;
-  msg->born_ms = now > message->age_ms ? now - message->age_ms : 0;
-  struct holt_bus_event *e = holt__event_new(bus, holt__bus_link(bus, link), message->number, &wire, msg);
+  struct holt_bus_event *e = holt__event_new(bus, holt__bus_link(bus, link), message, &wire);
+  if (e == NULL) return false; /* out of memory: as if it had been dropped; the next event shows the hole */
   e->event.late = seen == HOLT_SEEN_LATE;
-  if (is_passed_on) flood(bus, link, wire.boot, msg, e);
+  if (is_passed_on) flood(bus, link, wire.boot, e->msg, e);
   hand_out(bus, e, match);
   holt_event_done(&e->event);
   return true;
@@ -506,6 +502,7 @@ struct holt_bus *holt_bus_new(struct holt_env *env, struct holt_links *links, ui
   holt__origins_init(&bus->origins, 2 * buffer_timeout_ms, on_gap, bus);
   holt_list_init(&bus->links);
   holt_list_init(&bus->events);
+  holt_list_init(&bus->spares);
   holt_list_init(&bus->waiters);
   holt_post_init(&bus->wake, wake_next, bus);
   holt__routes_init(bus);
@@ -538,7 +535,9 @@ void holt_bus_free(struct holt_bus *bus) {
   holt__routes_free(bus);
   holt__subs_free(&bus->subs);
   holt__origins_free(&bus->origins);
-  free(bus->spare);
+  for (struct holt_list *spare = holt_list_shift(&bus->spares); spare != NULL;
+       spare = holt_list_shift(&bus->spares))
+    free(HOLT_CONTAINER(spare, struct holt_bus_event, node));
   free(bus);
 }
 

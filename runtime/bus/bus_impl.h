@@ -13,6 +13,7 @@
 #include "base/map.h"
 #include "bus/bus.h"
 
+#define HOLT_SPARES_MAX  512
 #define HOLT_HOLES_MAX   1024  /* ranges kept per origin, then the oldest closes early */
 #define HOLT_ORIGINS_MAX 65536 /* then the one silent for longest is forgotten */
 #define HOLT_HOLE_MS     5000  /* how long a hole may still be filled */
@@ -138,8 +139,6 @@ struct holt_bus_event {
   struct holt_bus_link *from;
   uint64_t number; /* at its link */
   struct holt_msg *msg;
-  char origin[HOLT_NAME_MAX + 1];
-  char subject[HOLT_SUBJECT_MAX + 1];
 };
 
 /* --- routes.c --------------------------------------------------------------------------------------------
@@ -226,11 +225,12 @@ struct holt_bus {
   struct holt_list links, events, waiters;
   struct holt_bus_waiter *woken; /* whose turn it is, until the next emit */
   struct holt_post wake;         /* gives the next waiter its turn */
-  struct holt_bus_event *spare;  /* one kept for the next event */
-  struct holt_timer timer;       /* holes, and telling last numbers */
-  uint64_t slots;                /* bits given to links */
-  uint64_t told_ms;              /* when last numbers were told */
-  bool has_emitted;              /* since then */
+  struct holt_list spares;       /* events kept for the next ones */
+  unsigned spare_count;
+  struct holt_timer timer; /* holes, and telling last numbers */
+  uint64_t slots;          /* bits given to links */
+  uint64_t told_ms;        /* when last numbers were told */
+  bool has_emitted;        /* since then */
   struct holt_routes routes;
   struct holt_calls calls;
   bool is_closed;
@@ -239,8 +239,10 @@ struct holt_bus {
 
 struct holt_bus_link *holt__bus_link(struct holt_bus *bus, struct holt_link *link);
 
-struct holt_bus_event *holt__event_new(struct holt_bus *bus, struct holt_bus_link *from, uint64_t number,
-                                       const struct holt_wire_event *wire, struct holt_msg *msg);
+/* The event of a message that came in, with a copy of its bytes. NULL when memory is out. */
+struct holt_bus_event *holt__event_new(struct holt_bus *bus, struct holt_bus_link *from,
+                                       const struct holt_link_message *message,
+                                       const struct holt_wire_event *wire);
 void holt__bus_link_release(struct holt_bus_link *bl);
 
 #endif /* HOLT_BUS_BUS_IMPL_H */

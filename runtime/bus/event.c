@@ -15,34 +15,52 @@ void holt__bus_link_release(struct holt_bus_link *bl) {
   free(bl);
 }
 
-struct holt_bus_event *holt__event_new(struct holt_bus *bus, struct holt_bus_link *from, uint64_t number,
-                                       const struct holt_wire_event *wire, struct holt_msg *msg) {
-  struct holt_bus_event *e = bus->spare;
-  bus->spare = NULL;
-  if (e == NULL) e = holt_realloc(NULL, sizeof *e);
+/* The names, NUL-terminated, lie behind the body of the event's own copy: one allocation holds everything. */
+static char *put_name(uint8_t **at, struct holt_buf name) {
+  char *text = (char *)*at;
+  memcpy(text, name.data, name.len);
+  text[name.len] = '\0';
+  *at += name.len + 1;
+  return text;
+}
+
+static struct holt_bus_event *take_spare(struct holt_bus *bus) {
+  struct holt_list *node = holt_list_shift(&bus->spares);
+  if (node == NULL) return holt_realloc(NULL, sizeof(struct holt_bus_event));
+  bus->spare_count--;
+  return HOLT_CONTAINER(node, struct holt_bus_event, node);
+}
+
+struct holt_bus_event *holt__event_new(struct holt_bus *bus, struct holt_bus_link *from,
+                                       const struct holt_link_message *message,
+                                       const struct holt_wire_event *wire) {
+  struct holt_buf body = message->body;
+  struct holt_msg *msg =
+      holt_msg_new_with_tail(HOLT_WIRE_EVENT, body.len, wire->origin.len + wire->subject.len + 2);
+  if (msg == NULL) return NULL;
+  uint64_t now = holt_env_now_ms(bus->env);
+  memcpy(msg->data, body.data, body.len);
+  msg->data[HOLT_WIRE_EVENT_HOPS]++;
+  msg->born_ms = now > message->age_ms ? now - message->age_ms : 0;
+  struct holt_bus_event *e = take_spare(bus);
+  uint8_t *names = msg->data + body.len;
   e->bus = bus;
   e->refs = e->owed = 1; /* ours, while it is being handed out */
   e->from = from;
-  e->number = number;
+  e->number = message->number;
   e->msg = msg;
   from->refs++;
   holt_list_push(&bus->events, &e->node);
   holt_list_init(&e->blocked);
-  memcpy(e->origin, wire->origin.data, wire->origin.len);
-  e->origin[wire->origin.len] = '\0';
-  memcpy(e->subject, wire->subject.data, wire->subject.len);
-  e->subject[wire->subject.len] = '\0';
-  struct holt_wire_event copy;
-  int rc = holt_wire_event_read(holt_buf(msg->data, msg->len), &copy, NULL);
-  HOLT_ASSERT(rc == 0);
-  e->event = (struct holt_event){.subject = e->subject,
-                                 .subject_len = wire->subject.len,
-                                 .origin = e->origin,
-                                 .boot = wire->boot,
-                                 .sequence = wire->sequence,
-                                 .payload = copy.payload,
-                                 .codec = wire->codec,
-                                 .hops = copy.hops};
+  e->event = (struct holt_event){
+      .origin = put_name(&names, wire->origin),
+      .subject = put_name(&names, wire->subject),
+      .subject_len = wire->subject.len,
+      .boot = wire->boot,
+      .sequence = wire->sequence,
+      .payload = holt_buf(msg->data + (wire->payload.data - body.data), wire->payload.len),
+      .codec = wire->codec,
+      .hops = (uint8_t)(wire->hops + 1)};
   return e;
 }
 
@@ -58,10 +76,12 @@ void holt_event_release(struct holt_event *event) {
   holt_list_remove(&e->blocked);
   holt_msg_release(e->msg);
   holt__bus_link_release(e->from);
-  if (e->bus != NULL && e->bus->spare == NULL)
-    e->bus->spare = e;
-  else
+  if (e->bus == NULL || e->bus->spare_count == HOLT_SPARES_MAX) {
     free(e);
+    return;
+  }
+  e->bus->spare_count++;
+  holt_list_push(e->bus->spares.next, &e->node); /* in front: it is still warm */
 }
 
 void holt_event_done(struct holt_event *event) {

@@ -54,6 +54,8 @@ struct holt_msg {
 };
 /* A message with room for `len` bytes, or NULL when memory is out. One reference. */
 struct holt_msg *holt_msg_new(uint8_t type, size_t len);
+/* The same with `tail` more bytes behind the body, for the maker's own use: they are not sent. */
+struct holt_msg *holt_msg_new_with_tail(uint8_t type, size_t len, size_t tail);
 struct holt_msg *holt_msg_retain(struct holt_msg *msg);
 void holt_msg_release(struct holt_msg *msg);
 

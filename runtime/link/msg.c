@@ -9,7 +9,11 @@
  */
 
 struct holt_msg *holt_msg_new(uint8_t type, size_t len) {
-  struct holt_msg *msg = malloc(sizeof *msg + len);
+  return holt_msg_new_with_tail(type, len, 0);
+}
+
+struct holt_msg *holt_msg_new_with_tail(uint8_t type, size_t len, size_t tail) {
+  struct holt_msg *msg = malloc(sizeof *msg + len + tail);
   if (msg == NULL) return NULL;
   *msg = (struct holt_msg){.refs = 1, .type = type, .len = (uint32_t)len};
   return msg;
