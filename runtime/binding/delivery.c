@@ -5,7 +5,7 @@
 #include "base/mem.h"
 #include "binding/node_impl.h"
 
-/* --- The ring --------------------------------------------------------------------------------------- */
+/* --- The ring ------------------------------------------------------------------------------------- */
 
 void holt__queue_push(struct delivery_queue *queue, struct delivery delivery) {
   if (queue->count == queue->cap) {
@@ -33,7 +33,7 @@ void holt__queue_free(struct delivery_queue *queue) {
   *queue = (struct delivery_queue){0};
 }
 
-/* --- Subscriptions and lanes ------------------------------------------------------------------------ */
+/* --- Subscriptions and lanes ---------------------------------------------------------------------- */
 
 void holt__sub_release(struct lua_sub *sub) {
   if (--sub->refs > 0) return;

@@ -17,7 +17,7 @@
 
 #define BATCH 1024 /* handlers run between two turns of the loop */
 
-/* --- Subscriptions ---------------------------------------------------------------------------------- */
+/* --- Subscriptions -------------------------------------------------------------------------------- */
 
 /* No handler of it starts from now on. */
 static void sub_off(struct lua_sub *sub) {
@@ -114,7 +114,7 @@ int holt__l_off(lua_State *L) {
   return 1;
 }
 
-/* --- One handler ------------------------------------------------------------------------------------ */
+/* --- One handler ---------------------------------------------------------------------------------- */
 
 /* A handler that runs: on the C stack until it parks, then allocated. */
 struct run {
@@ -234,7 +234,7 @@ bool holt__dispatch(struct lua_node *node) {
   return node->queue.count > 0 || !holt_list_is_empty(&node->lanes);
 }
 
-/* --- holt.event() ----------------------------------------------------------------------------------- */
+/* --- holt.event() --------------------------------------------------------------------------------- */
 
 /* event() -> { subject, origin, boot, sequence, age, hops, late } within a handler, { subject, origin, boot,
  * hops, left } within a handler of requests, else nil */

@@ -90,8 +90,7 @@ static int emit_wait(lua_State *L, struct lua_node *node, struct holt_buf subjec
   return holt_wait_park(L, &emit->wait);
 }
 
-/* --- Letting the loop turn
- * ------------------------------------------------------------------------------------ */
+/* --- Letting the loop turn ------------------------------------------------------------------------ */
 
 /* So many events or bytes may be emitted in a row before the loop must have its turn: a script that emits
  * without ever waiting would otherwise keep it from sending anything. */

@@ -11,7 +11,7 @@
 #include "binding/binding.h"
 #include "binding/node_impl.h"
 
-/* --- The box ---------------------------------------------------------------------------------------- */
+/* --- The box -------------------------------------------------------------------------------------- */
 
 static char box_key; /* place of the userdata's metatable in the registry */
 
@@ -111,7 +111,7 @@ static int l_box_gc(lua_State *L) {
   return 0;
 }
 
-/* --- Making one ------------------------------------------------------------------------------------- */
+/* --- Making one ----------------------------------------------------------------------------------- */
 
 static uint64_t field_ms(lua_State *L, const char *name, uint64_t otherwise) {
   uint64_t value = otherwise;
@@ -234,9 +234,7 @@ static int l_node_use_codec(lua_State *L) {
   return 0;
 }
 
-/* --- Life
- * ---------------------------------------------------------------------------------------------------------
- */
+/* --- Life ----------------------------------------------------------------------------------------- */
 
 static struct holt_node *open_node(struct lua_node *node, struct holt_err *err) {
   if (node->node != NULL && !holt_node_is_closing(node->node)) return node->node;
@@ -318,7 +316,7 @@ static int l_is_open(lua_State *L) {
   return 1;
 }
 
-/* --- Peers and figures ------------------------------------------------------------------------------ */
+/* --- Peers and figures ---------------------------------------------------------------------------- */
 
 static struct holt_peer *find_peer(struct lua_node *node, lua_Integer number) {
   if (node->node == NULL) return NULL;

@@ -17,8 +17,7 @@ struct holt__handles {
 };
 extern struct holt__handles holt__handles;
 
-/* --- One call that waits ---------------------------------------------------------------------------------
- */
+/* --- One call that waits -------------------------------------------------------------------------- */
 
 /* Goes on after the wait: status 0 (look again) or HOLT_ETIMEOUT. Pushes the results and returns their
  * number, or waits anew with holt__pend. Runs in the coroutine; `owner` is kept alive by the userdata at

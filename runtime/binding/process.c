@@ -53,8 +53,7 @@ static void push_signal(lua_State *L, int number) {
   lua_pushfstring(L, "signal %d", number);
 }
 
-/* --- Starting ---------------------------------------------------------------------------------------------
- */
+/* --- Starting ------------------------------------------------------------------------------------- */
 
 /* The texts of the list at `index`, NULL-terminated, in a userdata pushed on the stack; they live as long as
  * it. */
@@ -169,8 +168,7 @@ static int l_spawn(lua_State *L) {
   return 1;
 }
 
-/* --- A process --------------------------------------------------------------------------------------------
- */
+/* --- A process ------------------------------------------------------------------------------------ */
 
 static struct lua_process *check_process(lua_State *L) {
   return luaL_checkudata(L, 1, PROCESS);

@@ -55,8 +55,7 @@ static void fail(struct serving *serving, const char *message) {
   if (request != NULL) holt_request_fail(request, message);
 }
 
-/* --- One handler
- * ------------------------------------------------------------------------------------------------ */
+/* --- One handler ---------------------------------------------------------------------------------- */
 
 /* The handler's results lie from place 2 on. */
 static int reply(lua_State *L, int status, lua_KContext context) {
@@ -203,8 +202,7 @@ bool holt__request_event(lua_State *L, const struct holt_task *task) {
   return true;
 }
 
-/* --- Serving
- * ---------------------------------------------------------------------------------------------------- */
+/* --- Serving -------------------------------------------------------------------------------------- */
 
 static void on_request(void *arg, struct holt_request *request) {
   struct lua_serve *serve = arg;

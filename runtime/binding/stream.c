@@ -28,8 +28,7 @@ struct holt__lua_stream {
   char peer[128];
 };
 
-/* --- The stream itself ------------------------------------------------------------------------------------
- */
+/* --- The stream itself ---------------------------------------------------------------------------- */
 
 static void let_go(struct holt__lua_stream *s, bool abort, int why) {
   if (s->stream == NULL) return;
@@ -121,8 +120,7 @@ static int l_stream_peer(lua_State *L) {
   return 1;
 }
 
-/* --- Reading ----------------------------------------------------------------------------------------------
- */
+/* --- Reading -------------------------------------------------------------------------------------- */
 
 static void take(lua_State *L, struct holt__lua_stream *s, size_t len, size_t skip) {
   lua_pushlstring(L, (const char *)s->in.data + s->start, len);
@@ -184,8 +182,7 @@ static int l_stream_read_line(lua_State *L) {
   return go_read_line(L, s, 0, holt__deadline(L, 2));
 }
 
-/* --- Writing ----------------------------------------------------------------------------------------------
- */
+/* --- Writing -------------------------------------------------------------------------------------- */
 
 static int go_write(lua_State *L, void *owner, int status, uint64_t deadline_ms) {
   struct holt__lua_stream *s = owner;
@@ -210,8 +207,7 @@ static int l_stream_write(lua_State *L) {
   return go_write(L, s, 0, holt__deadline(L, 3));
 }
 
-/* --- Connecting -------------------------------------------------------------------------------------------
- */
+/* --- Connecting ----------------------------------------------------------------------------------- */
 
 struct dial {
   struct holt_dial *dial; /* NULL once answered */
@@ -274,8 +270,7 @@ static int l_connect(lua_State *L) {
   return go_connect(L, d, 0, deadline_ms);
 }
 
-/* --- Listening --------------------------------------------------------------------------------------------
- */
+/* --- Listening ------------------------------------------------------------------------------------ */
 
 struct lua_listener {
   struct holt_listener *listener; /* NULL once closed */

@@ -7,7 +7,7 @@
 #include "base/mem.h"
 #include "binding/binding.h"
 
-/* --- log and errors --------------------------------------------------------------------------------- */
+/* --- log and errors ------------------------------------------------------------------------------- */
 
 static int l_log(lua_State *L) {
   int level = holt_log_level_from_word(luaL_checkstring(L, 1));
@@ -48,7 +48,7 @@ static int l_set_error_sink(lua_State *L) {
   return 0;
 }
 
-/* --- memory, chance, the end ------------------------------------------------------------------------ */
+/* --- memory, chance, the end ---------------------------------------------------------------------- */
 
 static int l_memory(lua_State *L) {
   struct holt_memory memory;
@@ -115,7 +115,7 @@ static int l_exit(lua_State *L) {
   return holt_wait_park(L, wait);
 }
 
-/* --- signals ---------------------------------------------------------------------------------------- */
+/* --- signals -------------------------------------------------------------------------------------- */
 
 static const struct {
   const char *name;

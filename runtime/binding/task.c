@@ -68,7 +68,7 @@ static void wake_all(struct holt_list *waiters) {
     holt_wait_wake(&HOLT_CONTAINER(node, struct waiter, node)->wait);
 }
 
-/* --- sleep ------------------------------------------------------------------------------------------ */
+/* --- sleep ---------------------------------------------------------------------------------------- */
 
 static int sleep_finish(lua_State *L, struct holt_wait *wait) {
   (void)L;
@@ -89,7 +89,7 @@ static int l_now(lua_State *L) {
   return 1;
 }
 
-/* --- tasks ------------------------------------------------------------------------------------------ */
+/* --- tasks ---------------------------------------------------------------------------------------- */
 
 struct lua_task {
   struct holt_script *script;
@@ -337,7 +337,7 @@ static int l_task_count(lua_State *L) {
   return 1;
 }
 
-/* --- gates: wait until somebody opens --------------------------------------------------------------- */
+/* --- gates: wait until somebody opens ------------------------------------------------------------- */
 
 struct gate {
   struct holt_list waiters;
@@ -395,8 +395,7 @@ static int l_gate_gc(lua_State *L) {
   return 0;
 }
 
-/* ---------------------------------------------------------------------------------------------------------------------
- */
+/* -------------------------------------------------------------------------------------------------- */
 
 static const luaL_Reg task_methods[] = {
     {"join", l_task_join}, {"cancel", l_task_cancel}, {"status", l_task_status}, {NULL, NULL}};

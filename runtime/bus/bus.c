@@ -17,8 +17,7 @@
 
 #define TICK_MS 250
 
-/* --- Links -----------------------------------------------------------------------------------------------
- */
+/* --- Links ---------------------------------------------------------------------------------------- */
 
 struct holt_bus_link *holt__bus_link(struct holt_bus *bus, struct holt_link *link) {
   struct holt_bus_link *bl = holt_link_data(link);
@@ -72,8 +71,7 @@ void holt_bus_link_gone(struct holt_bus *bus, struct holt_link *link) {
   if (holt_link_data(link) != NULL) forget_link(bus, holt_link_data(link));
 }
 
-/* --- Dropped events --------------------------------------------------------------------------------------
- */
+/* --- Dropped events ------------------------------------------------------------------------------- */
 
 static void remember_drop(struct holt_bus_link *bl, const struct holt_wire_range *range) {
   for (size_t i = bl->drop_count; i-- > 0 && i + 8 >= bl->drop_count;) {
@@ -119,8 +117,7 @@ void holt_bus_link_notice(struct holt_bus *bus, struct holt_link *link, struct h
   bl->drop_count = 0;
 }
 
-/* --- Passing on ------------------------------------------------------------------------------------------
- */
+/* --- Passing on ----------------------------------------------------------------------------------- */
 
 /* Put `msg` into the buffer of `link`; `e` (may be NULL) is not acknowledged before there is credit for it.
  */
@@ -158,8 +155,7 @@ static void flood(struct holt_bus *bus, const struct holt_link *from, uint64_t o
     if (wants(l, from, origin_boot)) pass_on(bus, l, msg, e);
 }
 
-/* --- Receiving -------------------------------------------------------------------------------------------
- */
+/* --- Receiving ------------------------------------------------------------------------------------ */
 
 static void hand_out(struct holt_bus *bus, struct holt_bus_event *e, const struct holt_match *match) {
   bool is_delivered = false;
@@ -279,8 +275,7 @@ void holt_bus_link_message(struct holt_bus *bus, struct holt_link *link,
   holt_link_consume(link, HOLT_LANE_BUS, message->number);
 }
 
-/* --- Emitting --------------------------------------------------------------------------------------------
- */
+/* --- Emitting ------------------------------------------------------------------------------------- */
 
 /* Whether an emit may go ahead of those who wait: nobody waits, or somebody was given their turn. */
 static bool may_try(struct holt_bus *bus) {
@@ -396,8 +391,7 @@ void holt_bus_link_room(struct holt_bus *bus) {
   wake_next(bus);
 }
 
-/* --- Life ------------------------------------------------------------------------------------------------
- */
+/* --- Life ----------------------------------------------------------------------------------------- */
 
 static void on_gap(void *arg, const struct holt_origin *origin, uint64_t count) {
   struct holt_bus *bus = arg;
@@ -405,8 +399,7 @@ static void on_gap(void *arg, const struct holt_origin *origin, uint64_t count) 
   if (bus->ops->on_gap != NULL) bus->ops->on_gap(bus->arg, origin->name, origin->boot, count);
 }
 
-/* --- Last numbers ------------------------------------------------------------------------------------------
- */
+/* --- Last numbers --------------------------------------------------------------------------------- */
 
 /* Last numbers for one link, gathered into messages of bounded size. */
 struct telling {

@@ -74,8 +74,7 @@ void holt_bus_wait(struct holt_bus *bus, struct holt_bus_waiter *waiter, void (*
 /* Leave the queue, or give one's turn away. Harmless for a waiter that does not wait. */
 void holt_bus_wait_cancel(struct holt_bus *bus, struct holt_bus_waiter *waiter);
 
-/* --- Request and reply ------------------------------------------------------------------------------------
- */
+/* --- Request and reply ---------------------------------------------------------------------------- */
 
 struct holt_serve;
 struct holt_call;

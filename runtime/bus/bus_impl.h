@@ -20,8 +20,7 @@
 #define HOLT_LAST_MS     1000  /* neighbours are told the last numbers this often */
 #define HOLT_DROPS_MAX   1024  /* dropped ranges remembered per link until they can be told */
 
-/* --- subject.c -------------------------------------------------------------------------------------------
- */
+/* --- subject.c ------------------------------------------------------------------------------------ */
 
 struct holt_sub {
   struct holt_list node; /* in subs->all, in the order they were made */
@@ -57,8 +56,7 @@ void holt__subs_remove(struct holt_subs *subs, struct holt_sub *sub);
 /* Valid until the next call; skip those that are dead. */
 const struct holt_match *holt__subs_match(struct holt_subs *subs, const char *subject, size_t len);
 
-/* --- origins.c -------------------------------------------------------------------------------------------
- */
+/* --- origins.c ------------------------------------------------------------------------------------ */
 
 struct holt_hole {
   uint64_t from, to;
@@ -115,8 +113,7 @@ void holt__origins_forget_slot(struct holt_origins *origins, uint64_t slot);
 /* Give up the holes that are old enough. */
 void holt__origins_close_holes(struct holt_origins *origins, uint64_t now_ms);
 
-/* --- event.c ---------------------------------------------------------------------------------------------
- */
+/* --- event.c -------------------------------------------------------------------------------------- */
 
 /* What the bus keeps of a link; outlives it while events still point here. */
 struct holt_bus_link {
@@ -141,8 +138,7 @@ struct holt_bus_event {
   struct holt_msg *msg;
 };
 
-/* --- routes.c --------------------------------------------------------------------------------------------
- */
+/* --- routes.c ------------------------------------------------------------------------------------- */
 
 /* What one node said of itself last, and how it is reached. */
 struct holt_route {
@@ -180,8 +176,7 @@ struct holt_route *holt__routes_to(struct holt_bus *bus, uint64_t boot);
 struct holt_route *holt__routes_nearest(struct holt_bus *bus, const char *subject, size_t len,
                                         const uint64_t *tried, size_t tried_count);
 
-/* --- call.c ----------------------------------------------------------------------------------------------
- */
+/* --- call.c --------------------------------------------------------------------------------------- */
 
 #define HOLT_CALL_TRIES_MAX 8 /* responders asked for one call, each of which it surely did not reach */
 
@@ -208,8 +203,7 @@ void holt__calls_on_message(struct holt_bus *bus, struct holt_link *link,
 void holt__calls_on_dropped(struct holt_bus *bus, struct holt_msg *msg, bool was_sent);
 struct holt_serve *holt__calls_find_serve(struct holt_bus *bus, const char *subject, size_t len);
 
-/* --- bus.c -----------------------------------------------------------------------------------------------
- */
+/* --- bus.c ---------------------------------------------------------------------------------------- */
 
 struct holt_bus {
   struct holt_env *env;

@@ -45,8 +45,7 @@ struct bus_request {
   uint8_t payload[];
 };
 
-/* --- Ending a call -----------------------------------------------------------------------------------------
- */
+/* --- Ending a call -------------------------------------------------------------------------------- */
 
 static void free_call(struct holt_call *call) {
   holt_map_remove(&call->bus->calls.open, call->id);
@@ -82,8 +81,7 @@ static void on_deadline(void *arg) {
     fail(call, HOLT_ETIMEOUT, false, "no way to a responder opened within the timeout; it did not run");
 }
 
-/* --- Sending -----------------------------------------------------------------------------------------------
- */
+/* --- Sending -------------------------------------------------------------------------------------- */
 
 /* Hand `msg` (reference taken) to the first link of a way. */
 static void send_along(const struct holt_route *route, struct holt_msg *msg) {
@@ -220,8 +218,7 @@ void holt_call_cancel(struct holt_call *call) {
   free_call(call);
 }
 
-/* --- Replies -----------------------------------------------------------------------------------------------
- */
+/* --- Replies -------------------------------------------------------------------------------------- */
 
 static void on_reply(struct holt_bus *bus, const struct holt_wire_reply *reply) {
   struct holt_call *call = holt_map_get(&bus->calls.open, reply->id);
@@ -265,8 +262,7 @@ static void pass_reply_on(struct holt_bus *bus, const struct holt_wire_reply *re
   send_along(route, msg);
 }
 
-/* --- Requests ----------------------------------------------------------------------------------------------
- */
+/* --- Requests ------------------------------------------------------------------------------------- */
 
 struct holt_serve *holt__calls_find_serve(struct holt_bus *bus, const char *subject, size_t len) {
   HOLT_LIST_EACH(&bus->calls.serves, node, next) {
@@ -429,8 +425,7 @@ void holt__calls_on_dropped(struct holt_bus *bus, struct holt_msg *msg, bool was
     answer_unreachable(bus, &wire, was_sent);
 }
 
-/* --- Life --------------------------------------------------------------------------------------------------
- */
+/* --- Life ----------------------------------------------------------------------------------------- */
 
 void holt__calls_init(struct holt_bus *bus) {
   holt_list_init(&bus->calls.serves);

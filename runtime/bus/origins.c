@@ -63,8 +63,7 @@ struct holt_origin *holt__origins_get(struct holt_origins *origins, uint64_t boo
   return origin;
 }
 
-/* --- Holes -----------------------------------------------------------------------------------------------
- */
+/* --- Holes ---------------------------------------------------------------------------------------- */
 
 static void remove_hole(struct holt_origins *origins, struct holt_origin *origin, size_t at) {
   origin->hole_count--;

@@ -31,8 +31,7 @@ static void free_route(struct holt_bus *bus, struct holt_route *route) {
   free(route);
 }
 
-/* --- Telling -----------------------------------------------------------------------------------------------
- */
+/* --- Telling -------------------------------------------------------------------------------------- */
 
 static void write_route(struct holt_writer *out, const struct holt_route *route) {
   struct holt_wire_route wire = {.boot = route->boot,
@@ -110,8 +109,7 @@ void holt__routes_greet(struct holt_bus *bus, struct holt_link *link) {
   holt_writer_free(&out);
 }
 
-/* --- Hearing -----------------------------------------------------------------------------------------------
- */
+/* --- Hearing -------------------------------------------------------------------------------------- */
 
 static bool fill_route(struct holt_route *route, struct holt_reader *in, const struct holt_wire_route *wire) {
   route->neighbours = holt_alloc((wire->neighbour_count + 1u) * sizeof *route->neighbours);
@@ -155,8 +153,7 @@ void holt__routes_hear(struct holt_bus *bus, struct holt_link *link, struct holt
   send_word(bus, NULL, link, body);
 }
 
-/* --- Ways --------------------------------------------------------------------------------------------------
- */
+/* --- Ways ----------------------------------------------------------------------------------------- */
 
 static bool lists(const struct holt_route *route, uint64_t boot) {
   for (size_t i = 0; i < route->neighbour_count; i++)

@@ -67,8 +67,7 @@ bool holt_subject_match(const char *pattern, size_t pattern_len, const char *sub
   }
 }
 
-/* --- Subscriptions ---------------------------------------------------------------------------------------
- */
+/* --- Subscriptions -------------------------------------------------------------------------------- */
 
 void holt__subs_init(struct holt_subs *subs) {
   *subs = (struct holt_subs){0};

@@ -34,8 +34,7 @@ uint64_t holt_env_random(struct holt_env *env) {
   return env->ops->random(env);
 }
 
-/* --- Timers ----------------------------------------------------------------------------------------------
- */
+/* --- Timers --------------------------------------------------------------------------------------- */
 
 void holt_timer_init(struct holt_timer *timer, struct holt_env *env, holt_timer_cb cb, void *arg) {
   *timer = (struct holt_timer){.env = env, .cb = cb, .arg = arg};
@@ -86,8 +85,7 @@ unsigned holt__env_run_timers(struct holt_env *env) {
   return count;
 }
 
-/* --- Posts -----------------------------------------------------------------------------------------------
- */
+/* --- Posts ---------------------------------------------------------------------------------------- */
 
 void holt_post_init(struct holt_post *post, void (*cb)(void *arg), void *arg) {
   holt_list_init(&post->node);
@@ -116,8 +114,7 @@ unsigned holt__env_run_posts(struct holt_env *env) {
   return count;
 }
 
-/* --- Streams ---------------------------------------------------------------------------------------------
- */
+/* --- Streams -------------------------------------------------------------------------------------- */
 
 int holt_stream_write(struct holt_stream *stream, const void *data, size_t len) {
   return len == 0 ? 0 : stream->ops->write(stream, data, len);
@@ -169,8 +166,7 @@ int holt_env_stdio(struct holt_env *env, int number, struct holt_stream **out, s
   return env->ops->stdio(env, number, out, err);
 }
 
-/* --- Addresses -------------------------------------------------------------------------------------------
- */
+/* --- Addresses ------------------------------------------------------------------------------------ */
 
 static int parse_port(const char *text, uint16_t *port) {
   if (*text == '\0') return HOLT_EADDRESS;

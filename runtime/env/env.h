@@ -18,8 +18,7 @@
 
 struct holt_env; /* see env/env_impl.h for what an implementation provides */
 
-/* --- Life ------------------------------------------------------------------------------------------------
- */
+/* --- Life ----------------------------------------------------------------------------------------- */
 
 /* Run one turn: due timers, posts, input and output. With `wait` it sleeps until there is something to do;
  * without, it only looks. Returns false when nothing is left that could ever happen. */
@@ -27,8 +26,7 @@ bool holt_env_turn(struct holt_env *env, bool wait);
 /* Close what is still open (without calling back) and free the env. */
 void holt_env_free(struct holt_env *env);
 
-/* --- Time and chance -------------------------------------------------------------------------------------
- */
+/* --- Time and chance ------------------------------------------------------------------------------ */
 
 /* Monotonic milliseconds, taken once per turn. */
 uint64_t holt_env_now_ms(struct holt_env *env);
@@ -39,8 +37,7 @@ double holt_env_wall_s(struct holt_env *env);
 /* 64 random bits; unpredictable in uv, from the seed in sim. */
 uint64_t holt_env_random(struct holt_env *env);
 
-/* --- Timers ----------------------------------------------------------------------------------------------
- */
+/* --- Timers --------------------------------------------------------------------------------------- */
 
 typedef void (*holt_timer_cb)(void *arg);
 
@@ -73,8 +70,7 @@ void holt_post_init(struct holt_post *post, void (*cb)(void *arg), void *arg);
 void holt_env_post(struct holt_env *env, struct holt_post *post);
 void holt_post_cancel(struct holt_post *post);
 
-/* --- Byte streams ----------------------------------------------------------------------------------------
- */
+/* --- Byte streams --------------------------------------------------------------------------------- */
 
 /* A two-way stream of bytes. Made by env (TCP, Unix sockets, pipes of children), by transport/ (memory) and
  * others: whoever fills `ops`. The owner sets the callbacks before anything can arrive, that is, in the
@@ -135,7 +131,7 @@ bool holt_address_is_local(const char *address);
 /* Split "host:port". An empty host becomes 127.0.0.1. HOLT_EADDRESS with a sentence when it is not one. */
 int holt_address_split(const char *address, char host[128], uint16_t *port, struct holt_err *err);
 
-/* --- Child processes, signals, files (uv only; sim answers HOLT_EUNSUPPORTED) ----------------------- */
+/* --- Child processes, signals, files (uv only; sim answers HOLT_EUNSUPPORTED) --------------------- */
 
 struct holt_process;
 typedef void (*holt_exit_cb)(void *arg, int exit_code, int signal_number);

@@ -9,8 +9,7 @@
 #include "base/mem.h"
 #include "env/sim_impl.h"
 
-/* --- Events ----------------------------------------------------------------------------------------------
- */
+/* --- Events --------------------------------------------------------------------------------------- */
 
 void holt__sim_trace(struct holt_sim *sim, uint64_t value) {
   sim->hash = holt_hash_u64(sim->hash ^ value);
@@ -79,8 +78,7 @@ void holt_sim_run(struct holt_sim *sim, uint64_t duration_ms) {
   HOLT_CONTAINER(other, struct sim_host, node)->env.now_ms = end_us / 1000;
 }
 
-/* --- A host ----------------------------------------------------------------------------------------------
- */
+/* --- A host --------------------------------------------------------------------------------------- */
 
 static void wake(void *arg) {
   struct sim_host *host = arg;
@@ -171,8 +169,7 @@ struct holt_env *holt_sim_host(struct holt_sim *sim, const char *name) {
   return &host->env;
 }
 
-/* --- The room --------------------------------------------------------------------------------------------
- */
+/* --- The room ------------------------------------------------------------------------------------- */
 
 struct holt_sim *holt_sim_new(const struct holt_sim_config *config) {
   struct holt_sim *sim = holt_alloc(sizeof *sim);

@@ -68,8 +68,7 @@ struct sim_dial {
   struct holt_err err;
 };
 
-/* --- Ends ------------------------------------------------------------------------------------------------
- */
+/* --- Ends ----------------------------------------------------------------------------------------- */
 
 static void schedule(struct sim_stream *s) {
   if (holt_list_is_empty(&s->inbound) || !holt_list_is_empty(&s->deliver.deferred)) return;
@@ -217,8 +216,7 @@ void holt_sim_break(struct holt_sim *sim, const char *a, const char *b) {
   }
 }
 
-/* --- Listening -------------------------------------------------------------------------------------------
- */
+/* --- Listening ------------------------------------------------------------------------------------ */
 
 static struct sim_listener *find_listener(struct sim_host *host, uint16_t port) {
   HOLT_LIST_EACH(&host->listeners, node, next) {
@@ -264,8 +262,7 @@ static void accept_now(void *arg) {
     l->cb(l->arg, &end->stream);
 }
 
-/* --- Dialling --------------------------------------------------------------------------------------------
- */
+/* --- Dialling ------------------------------------------------------------------------------------- */
 
 static void free_dial(struct sim_dial *d) {
   holt__sim_event_cancel(d->host->sim, &d->event);
@@ -341,8 +338,7 @@ void holt__sim_dial_cancel(struct holt_dial *dial) {
   free_dial((struct sim_dial *)dial);
 }
 
-/* --- The end of a host -------------------------------------------------------------------------------------
- */
+/* --- The end of a host ---------------------------------------------------------------------------- */
 
 void holt__sim_host_sockets_free(struct sim_host *host) {
   HOLT_LIST_EACH(&host->streams, node, next)

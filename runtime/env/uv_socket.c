@@ -53,8 +53,7 @@ static int init_handle(struct holt_uv_stream *s, bool is_unix) {
   return is_unix ? uv_pipe_init(&s->uv->loop, &s->h.pipe, 0) : uv_tcp_init(&s->uv->loop, &s->h.tcp);
 }
 
-/* --- Listening -------------------------------------------------------------------------------------------
- */
+/* --- Listening ------------------------------------------------------------------------------------ */
 
 static void on_connection(uv_stream_t *handle, int status) {
   struct uv_listener *l = handle->data;
@@ -151,8 +150,7 @@ int holt__uv_listen(struct holt_env *env, const char *address, holt_accept_cb cb
   return 0;
 }
 
-/* --- Dialling --------------------------------------------------------------------------------------------
- */
+/* --- Dialling ------------------------------------------------------------------------------------- */
 
 struct uv_dial {
   struct holt_dial dial;

@@ -15,8 +15,7 @@
 
 static const enum holt_lane sending_order[] = {HOLT_LANE_CALL, HOLT_LANE_BUS, HOLT_LANE_JOURNAL};
 
-/* --- Out -------------------------------------------------------------------------------------------------
- */
+/* --- Out ------------------------------------------------------------------------------------------ */
 
 void holt__conn_dirty(struct holt_conn *conn) {
   if (!holt_list_is_empty(&conn->dirty) || conn->state == HOLT_CONN_CLOSED) return;
@@ -98,8 +97,7 @@ static void on_writable(void *arg) {
   holt__conn_dirty(conn);
 }
 
-/* --- In --------------------------------------------------------------------------------------------------
- */
+/* --- In ------------------------------------------------------------------------------------------- */
 
 static void fail(struct holt_conn *conn, const struct holt_err *err) {
   struct holt_reason reason = {0};
@@ -212,8 +210,7 @@ void holt__conn_free(struct holt_conn *conn) {
   free(conn);
 }
 
-/* --- Silence ---------------------------------------------------------------------------------------------
- */
+/* --- Silence -------------------------------------------------------------------------------------- */
 
 static uint64_t quarter_ms(const struct holt_conn *conn) {
   uint64_t limit = conn->links->config.timeout_ms;
@@ -253,8 +250,7 @@ static void on_timer(void *arg) {
   holt__conn_watch(conn);
 }
 
-/* --- Life ------------------------------------------------------------------------------------------------
- */
+/* --- Life ----------------------------------------------------------------------------------------- */
 
 struct holt_conn *holt__conn_new(struct holt_links *links, struct holt_stream *stream,
                                  struct holt_peer *peer) {

@@ -25,8 +25,7 @@ void holt__link_tell(struct holt_link *link, const struct holt_peer_notice *noti
   holt__links_tell(HOLT_CONTAINER(node, struct holt_peer, link_node), notice);
 }
 
-/* --- Dropping --------------------------------------------------------------------------------------------
- */
+/* --- Dropping ------------------------------------------------------------------------------------- */
 
 /* `msg` (reference taken) leaves the buffer unsent. */
 static void drop(struct holt_link *link, enum holt_lane lane, struct holt_msg *msg, int why, bool was_sent) {
@@ -102,8 +101,7 @@ static void on_age(void *arg) {
   holt_timer_start(&link->age_timer, wait_ms < 50 ? 50 : wait_ms > 10000 ? 10000 : wait_ms);
 }
 
-/* --- Life ------------------------------------------------------------------------------------------------
- */
+/* --- Life ----------------------------------------------------------------------------------------- */
 
 void holt__link_ack_now(struct holt_link *link) {
   for (size_t i = 0; i < NUMBERED_COUNT; i++)
@@ -244,8 +242,7 @@ void holt__link_down(struct holt_link *link, const struct holt_err *err) {
   if (was_up) holt__link_room_changed(link);
 }
 
-/* --- Sending ---------------------------------------------------------------------------------------------
- */
+/* --- Sending -------------------------------------------------------------------------------------- */
 
 bool holt_link_is_up(const struct holt_link *link) {
   return link->conn != NULL && link->conn->state == HOLT_CONN_UP;
@@ -376,8 +373,7 @@ struct holt_msg *holt__link_next_msg(struct holt_link *link, enum holt_lane lane
   return msg;
 }
 
-/* --- Acknowledging ---------------------------------------------------------------------------------------
- */
+/* --- Acknowledging -------------------------------------------------------------------------------- */
 
 void holt__link_on_ack(struct holt_link *link, const struct holt_ack *ack) {
   int64_t count = holt__lane_out_ack(&link->out[ack->lane], ack->number);
@@ -417,8 +413,7 @@ void holt_link_consume(struct holt_link *link, enum holt_lane lane, uint64_t num
     holt_timer_start(&link->ack_timer, link->links->config.ack_interval_ms);
 }
 
-/* --- For the owner ----------------------------------------------------------------------------------------
- */
+/* --- For the owner -------------------------------------------------------------------------------- */
 
 const char *holt_link_name(const struct holt_link *link) {
   return link->name;

@@ -28,8 +28,7 @@ struct holt_links_config holt_links_defaults(void) {
   };
 }
 
-/* --- Put-off work ------------------------------------------------------------------------------------------
- */
+/* --- Put-off work --------------------------------------------------------------------------------- */
 
 static void flush(void *arg) {
   struct holt_links *links = arg;
@@ -79,8 +78,7 @@ void holt__links_tell(struct holt_peer *peer, const struct holt_peer_notice *not
     links->ops->on_peer(links->arg, peer, notice);
 }
 
-/* --- Life --------------------------------------------------------------------------------------------------
- */
+/* --- Life ----------------------------------------------------------------------------------------- */
 
 struct holt_links *holt_links_new(struct holt_env *env, const struct holt_links_config *config,
                                   const struct holt_links_ops *ops, void *arg) {
@@ -177,8 +175,7 @@ void holt_links_free(struct holt_links *links) {
   free(links);
 }
 
-/* --- Listening, dialling, looking --------------------------------------------------------------------------
- */
+/* --- Listening, dialling, looking ----------------------------------------------------------------- */
 
 static void on_accept(void *arg, struct holt_stream *stream) {
   struct holt_links *links = arg;

@@ -5,8 +5,7 @@
 #include "base/assert.h"
 #include "base/mem.h"
 
-/* --- Messages --------------------------------------------------------------------------------------------
- */
+/* --- Messages ------------------------------------------------------------------------------------- */
 
 struct holt_msg *holt_msg_new(uint8_t type, size_t len) {
   return holt_msg_new_with_tail(type, len, 0);
@@ -28,8 +27,7 @@ void holt_msg_release(struct holt_msg *msg) {
   if (msg != NULL && --msg->refs == 0) free(msg);
 }
 
-/* --- Ring ------------------------------------------------------------------------------------------------
- */
+/* --- Ring ----------------------------------------------------------------------------------------- */
 
 void holt__ring_free(struct holt_ring *ring) {
   for (size_t i = 0; i < ring->count; i++) holt_msg_release(holt__ring_at(ring, i));
@@ -85,8 +83,7 @@ struct holt_msg *holt__ring_swap(struct holt_ring *ring, size_t index, struct ho
   return old;
 }
 
-/* --- Outward ---------------------------------------------------------------------------------------------
- */
+/* --- Outward -------------------------------------------------------------------------------------- */
 
 void holt__lane_out_free(struct holt_lane_out *lane) {
   holt__ring_free(&lane->unacked);
@@ -124,8 +121,7 @@ void holt__lane_out_restart(struct holt_lane_out *lane) {
   lane->written = 0;
 }
 
-/* --- Inward ----------------------------------------------------------------------------------------------
- */
+/* --- Inward --------------------------------------------------------------------------------------- */
 
 void holt__lane_in_free(struct holt_lane_in *lane) {
   free(lane->bits);

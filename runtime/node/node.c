@@ -35,8 +35,7 @@ struct holt_node_config holt_node_defaults(void) {
       .link = holt_links_defaults(), .transport = "tcp", .drain_timeout_ms = 5000};
 }
 
-/* --- Between links and bus ---------------------------------------------------------------------------------
- */
+/* --- Between links and bus ------------------------------------------------------------------------ */
 
 static void on_peer(void *arg, struct holt_peer *peer, const struct holt_peer_notice *notice) {
   struct holt_node *node = arg;
@@ -96,8 +95,7 @@ static const struct holt_links_ops links_ops = {.on_peer = on_peer,
                                                 .on_refused = on_refused};
 static const struct holt_bus_ops bus_ops = {.on_gap = on_gap};
 
-/* --- Settings ----------------------------------------------------------------------------------------------
- */
+/* --- Settings ------------------------------------------------------------------------------------- */
 
 static int check_text(const char *what, const char *text, struct holt_err *err) {
   size_t len = strlen(text);
@@ -138,8 +136,7 @@ static int choose_transport(struct holt_node *node, const char *name, struct hol
   return rc;
 }
 
-/* --- Life --------------------------------------------------------------------------------------------------
- */
+/* --- Life ----------------------------------------------------------------------------------------- */
 
 static void tell_closed(void *arg) {
   struct holt_node *node = arg;

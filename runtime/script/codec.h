@@ -36,7 +36,7 @@ int holt_msgpack_decode(lua_State *L, struct holt_buf bytes, struct holt_err *er
 /* Functions for lua/holt/json.lua, set on the table on top: see json.c. */
 void holt_json_open(lua_State *L);
 
-/* --- Within this folder ----------------------------------------------------------------------------- */
+/* --- Within this folder --------------------------------------------------------------------------- */
 
 /* Where a value lies, from the outside in; built on the C stack while walking. */
 struct holt_codec_path {

@@ -94,7 +94,7 @@ uint64_t holt_lua_check_seconds(lua_State *L, int index) {
   return (uint64_t)ceil(seconds * 1000.0 - 1e-6);
 }
 
-/* --- Protected calls -------------------------------------------------------------------------------- */
+/* --- Protected calls ------------------------------------------------------------------------------ */
 
 int holt__failure(lua_State *L) {
   lua_settop(L, 1);
@@ -145,7 +145,7 @@ int holt_lua_call(struct holt_script *script, void (*body)(lua_State *L, void *a
   return rc;
 }
 
-/* --- The error sink --------------------------------------------------------------------------------- */
+/* --- The error sink ------------------------------------------------------------------------------- */
 
 void holt_script_set_sink(lua_State *L) {
   struct holt_script *script = holt_script_of(L);

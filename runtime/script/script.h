@@ -19,7 +19,7 @@
 struct holt_script;
 struct holt_task;
 
-/* --- Life ------------------------------------------------------------------------------------------- */
+/* --- Life ----------------------------------------------------------------------------------------- */
 
 /* A new Lua state with its standard library, on an allocator that counts. `env` is borrowed and must outlive
  * it. NULL when memory is out. */
@@ -48,7 +48,7 @@ void holt_script_memory(const struct holt_script *script, struct holt_memory *ou
  * foreign state. */
 void holt_script_limit_memory(struct holt_script *script, size_t limit_bytes);
 
-/* --- Turning ---------------------------------------------------------------------------------------- */
+/* --- Turning -------------------------------------------------------------------------------------- */
 
 /* Run what is ready now, each thing once: what becomes ready meanwhile waits for the next call. */
 void holt_script_run_ready(struct holt_script *script);
@@ -57,7 +57,7 @@ bool holt_script_has_ready(const struct holt_script *script);
  * Returns false when nothing is left that could ever happen. */
 bool holt_script_turn(struct holt_script *script, bool wait);
 
-/* --- Waiting ---------------------------------------------------------------------------------------- */
+/* --- Waiting -------------------------------------------------------------------------------------- */
 
 /* Who waits, and how it goes on. Usually embedded in a struct that the C side allocates for one call.
  * Exactly one of `finish` and `cancel` runs, once, and frees that struct. */
@@ -86,7 +86,7 @@ int holt_wait_park(lua_State *L, struct holt_wait *wait);
  * run. */
 void holt_wait_wake(struct holt_wait *wait);
 
-/* --- Tasks ------------------------------------------------------------------------------------------ */
+/* --- Tasks ---------------------------------------------------------------------------------------- */
 
 /* What a coroutine of the pool is to run. All get the `arg` of the task. */
 struct holt_job {
@@ -135,7 +135,7 @@ void holt_task_release(struct holt_task *task);
 /* Tasks that have not ended. */
 size_t holt_script_task_count(const struct holt_script *script);
 
-/* --- Sources of work -------------------------------------------------------------------------------- */
+/* --- Sources of work ------------------------------------------------------------------------------ */
 
 /* Somebody with a queue of its own, such as a node with events for its handlers. The owner keeps the memory,
  * and takes it out of the scheduler before freeing it, but never within `run`. */
@@ -150,7 +150,7 @@ void holt_source_init(struct holt_script_source *source,
 void holt_source_ready(struct holt_script *script, struct holt_script_source *source);
 void holt_source_remove(struct holt_script_source *source);
 
-/* --- Calls and errors ------------------------------------------------------------------------------- */
+/* --- Calls and errors ----------------------------------------------------------------------------- */
 
 /* The one door from C to Lua outside tasks: runs `body` protected (it pushes, calls, looks at results; may
  * raise, cannot wait). Returns 0, or HOLT_ESCRIPT with message and traceback in `err` (may be NULL). */
@@ -177,7 +177,7 @@ void holt_lua_mark_err(lua_State *L);
 /* A finite number of seconds, not negative, as milliseconds (rounded up); raises a misuse error otherwise. */
 uint64_t holt_lua_check_seconds(lua_State *L, int index);
 
-/* --- Ending ----------------------------------------------------------------------------------------- */
+/* --- Ending --------------------------------------------------------------------------------------- */
 
 /* The script asked to end (holt.exit): whoever turns it stops after this turn. */
 void holt_script_exit(struct holt_script *script, int code);

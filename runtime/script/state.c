@@ -100,7 +100,7 @@ struct holt_script *holt_script_attach(lua_State *L, struct holt_env *env) {
   return script;
 }
 
-/* --- A state of our own ----------------------------------------------------------------------------- */
+/* --- A state of our own --------------------------------------------------------------------------- */
 
 static void *count_alloc(void *arg, void *block, size_t old_size, size_t new_size) {
   struct holt_memory *memory = arg;

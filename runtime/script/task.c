@@ -32,7 +32,7 @@ static int l_body(lua_State *L) {
   return body_end(L, status, (lua_KContext)task);
 }
 
-/* --- The pool --------------------------------------------------------------------------------------- */
+/* --- The pool ------------------------------------------------------------------------------------- */
 
 static int l_new_coroutine(lua_State *L) {
   struct holt_task *task = lua_touserdata(L, 1);
@@ -106,7 +106,7 @@ void holt_task_release(struct holt_task *task) {
   give_back(task);
 }
 
-/* --- Steps ------------------------------------------------------------------------------------------ */
+/* --- Steps ---------------------------------------------------------------------------------------- */
 
 static void end(struct holt_task *task, bool ok, int count) {
   struct holt_script *script = task->script;
@@ -269,7 +269,7 @@ void holt__tasks_close(struct holt_script *script) {
   script->pool_count = 0;
 }
 
-/* --- Turning ---------------------------------------------------------------------------------------- */
+/* --- Turning -------------------------------------------------------------------------------------- */
 
 void holt_source_init(struct holt_script_source *source,
                       bool (*run)(struct holt_script *, struct holt_script_source *)) {

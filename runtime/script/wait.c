@@ -105,7 +105,7 @@ void holt_wait_wake(struct holt_wait *wait) {
   if (wait->is_parked && wait->task != NULL) holt__task_ready(wait->task);
 }
 
-/* --- coroutine.resume, wrap, close ------------------------------------------------------------------ */
+/* --- coroutine.resume, wrap, close ---------------------------------------------------------------- */
 
 static int resume_on(lua_State *L, int status, lua_KContext context);
 static int wrap_on(lua_State *L, int status, lua_KContext context);

@@ -83,8 +83,7 @@ static bool is_reborn(const struct run *run, unsigned index) {
   return run->config->restarts && index == 0;
 }
 
-/* --- Handling --------------------------------------------------------------------------------------------
- */
+/* --- Handling ------------------------------------------------------------------------------------- */
 
 static void handler_returns(void *arg) {
   struct owing *o = arg;
@@ -156,8 +155,7 @@ static void on_peer(void *arg, struct holt_peer *peer, const struct holt_peer_no
 
 static const struct holt_node_ops ops = {.on_gap = on_gap, .on_peer = on_peer};
 
-/* --- Emitting --------------------------------------------------------------------------------------------
- */
+/* --- Emitting ------------------------------------------------------------------------------------- */
 
 static void emit_again(void *arg) {
   struct member *m = arg;
@@ -187,8 +185,7 @@ static void emit_next(void *arg) {
   holt_timer_start(&m->emit_timer, is_burst ? 0 : holt_rand_below(&run->rand, 4 * spread + 1));
 }
 
-/* --- Starting and killing --------------------------------------------------------------------------------
- */
+/* --- Starting and killing ------------------------------------------------------------------------- */
 
 static void dial(struct run *run, unsigned from, unsigned to) {
   struct holt_peer *peer;
@@ -248,8 +245,7 @@ static void kill_member(struct run *run, unsigned index) {
   holt_env_free(m->env);
 }
 
-/* --- Faults ----------------------------------------------------------------------------------------------
- */
+/* --- Faults --------------------------------------------------------------------------------------- */
 
 enum fault_kind { FAULT_NONE, FAULT_CUT_ONE_WAY, FAULT_CUT, FAULT_PAUSE, FAULT_DEAD };
 
@@ -312,8 +308,7 @@ static void run_faults(struct run *run) {
   heal(run, &fault);
 }
 
-/* --- The graph -------------------------------------------------------------------------------------------
- */
+/* --- The graph ------------------------------------------------------------------------------------ */
 
 static void add_edge(struct run *run, unsigned a, unsigned b) {
   if (a == b) return;
@@ -339,8 +334,7 @@ static void draw_graph(struct run *run) {
   }
 }
 
-/* --- The verdict -----------------------------------------------------------------------------------------
- */
+/* --- The verdict ---------------------------------------------------------------------------------- */
 
 /* Waiting for room binds emitters only: a node on the way drops what its next link cannot take, and says so.
  */
@@ -387,8 +381,7 @@ static void check_all(struct run *run) {
   }
 }
 
-/* --- Runs ------------------------------------------------------------------------------------------------
- */
+/* --- Runs ----------------------------------------------------------------------------------------- */
 
 struct holt_bus_sim_config holt_bus_sim_draw(uint64_t seed) {
   struct holt_rand r;

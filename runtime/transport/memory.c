@@ -114,7 +114,7 @@ static struct memory_end *new_end(struct holt_env *env, const char *peer_name) {
   return end;
 }
 
-/* --- Listening and dialling ------------------------------------------------------------------------- */
+/* --- Listening and dialling ----------------------------------------------------------------------- */
 
 static struct memory_listener *find_listener(struct holt_env *env, const char *address) {
   HOLT_LIST_EACH(&listeners, node, next) {

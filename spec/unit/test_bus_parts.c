@@ -5,8 +5,7 @@
 #include "link/msg.h"
 #include "unit.h"
 
-/* --- Subjects --------------------------------------------------------------------------------------------
- */
+/* --- Subjects ------------------------------------------------------------------------------------- */
 
 static int check(const char *text, bool is_pattern) {
   return holt_subject_check(text, strlen(text), is_pattern, NULL);
@@ -79,8 +78,7 @@ static void subscriptions_are_found_in_the_order_they_were_made(void **state) {
   holt__subs_free(&subs);
 }
 
-/* --- Origins ---------------------------------------------------------------------------------------------
- */
+/* --- Origins -------------------------------------------------------------------------------------- */
 
 static uint64_t lost;
 static void add_lost(void *arg, const struct holt_origin *origin, uint64_t count) {
@@ -244,8 +242,7 @@ static void handled_and_lost_are_all_whatever_the_order(void **state) {
   assert_int_equal(t->origins.hole_count, 0);
 }
 
-/* --- Lanes -----------------------------------------------------------------------------------------------
- */
+/* --- Lanes ---------------------------------------------------------------------------------------- */
 
 static void acknowledging_the_second_of_four_leaves_two(void **state) {
   (void)state;

@@ -27,8 +27,7 @@ static void turn_until(const bool *flag) {
   assert_true(*flag);
 }
 
-/* --- Timers and posts -------------------------------------------------------------------------------------
- */
+/* --- Timers and posts ----------------------------------------------------------------------------- */
 
 static char order[32];
 static void note_a(void *arg) {
@@ -93,8 +92,7 @@ static void a_post_runs_once_and_may_post_itself_again(void **state) {
   assert_int_equal(posts_left, 5);
 }
 
-/* --- Streams ----------------------------------------------------------------------------------------------
- */
+/* --- Streams -------------------------------------------------------------------------------------- */
 
 struct end {
   struct holt_stream *stream;
@@ -249,8 +247,7 @@ static void a_dial_given_up_calls_nobody(void **state) {
   holt_listener_close(listener);
 }
 
-/* --- Children ---------------------------------------------------------------------------------------------
- */
+/* --- Children ------------------------------------------------------------------------------------- */
 
 struct child {
   int exit_code, signal_number;
@@ -320,8 +317,7 @@ static void a_signal_is_heard_on_the_loop(void **state) {
   holt_timer_stop(&keep);
 }
 
-/* --- Addresses --------------------------------------------------------------------------------------------
- */
+/* --- Addresses ------------------------------------------------------------------------------------ */
 
 static void addresses_are_split_and_judged(void **state) {
   (void)state;
@@ -346,7 +342,7 @@ static void addresses_are_split_and_judged(void **state) {
   for (size_t i = 0; i < sizeof open / sizeof open[0]; i++) assert_false(holt_address_is_local(open[i]));
 }
 
-/* --- The simulated room ----------------------------------------------------------------------------- */
+/* --- The simulated room --------------------------------------------------------------------------- */
 
 static void a_paused_host_runs_nothing_until_it_goes_on(void **state) {
   (void)state;

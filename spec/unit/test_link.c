@@ -29,8 +29,7 @@ struct station {
 static struct holt_sim *room;
 static struct station n0, n1, n2;
 
-/* --- Stations --------------------------------------------------------------------------------------------
- */
+/* --- Stations ------------------------------------------------------------------------------------- */
 
 static void on_event(void *arg, struct holt_event *event) {
   struct station *s = arg;
@@ -158,8 +157,7 @@ static void start_pair(void) {
   dial(&n1, "n0:7000");
 }
 
-/* --- Coming together -------------------------------------------------------------------------------------
- */
+/* --- Coming together ------------------------------------------------------------------------------ */
 
 static void what_is_emitted_before_the_link_stands_arrives_in_order(void **state) {
   (void)state;
@@ -273,8 +271,7 @@ static void one_peer_too_many_is_refused_with_the_reason(void **state) {
   assert_int_equal(n0.refusal.code, HOLT_EMAXPEERS);
 }
 
-/* --- Falling apart ---------------------------------------------------------------------------------------
- */
+/* --- Falling apart -------------------------------------------------------------------------------- */
 
 static void silence_ends_a_link_and_healing_brings_it_back(void **state) {
   (void)state;
@@ -453,8 +450,7 @@ static void a_handler_of_an_old_session_acknowledges_nothing_of_the_new_one(void
   assert_int_equal(status_of(&n0).buffered, 0);
 }
 
-/* --- Flow ------------------------------------------------------------------------------------------------
- */
+/* --- Flow ----------------------------------------------------------------------------------------- */
 
 static unsigned woken;
 static void on_woken(void *arg) {
@@ -603,8 +599,7 @@ static void large_messages_are_acknowledged_by_their_bytes(void **state) {
   assert_true(status_of(&n1).buffered_bytes < 1024 * 1024);
 }
 
-/* --- Farewell --------------------------------------------------------------------------------------------
- */
+/* --- Farewell ------------------------------------------------------------------------------------- */
 
 static void a_node_that_closes_first_sends_everything(void **state) {
   (void)state;
@@ -661,8 +656,7 @@ static void a_disconnected_node_goes_on_listening(void **state) {
   assert_heard(&n1, 1, 2);
 }
 
-/* --- Strangers -------------------------------------------------------------------------------------------
- */
+/* --- Strangers ------------------------------------------------------------------------------------ */
 
 struct stranger {
   struct holt_stream *stream;

@@ -51,7 +51,7 @@ static int close_room(void **state) {
   return 0;
 }
 
-/* --- A piece of Lua as a task ----------------------------------------------------------------------- */
+/* --- A piece of Lua as a task --------------------------------------------------------------------- */
 
 struct piece {
   const char *code;
@@ -99,9 +99,7 @@ static void expect(struct room *room, const char *code, const char *result) {
   assert_true(piece.is_ok);
 }
 
-/* --- Time
- * ---------------------------------------------------------------------------------------------------------
- */
+/* --- Time ----------------------------------------------------------------------------------------- */
 
 static void a_sleep_takes_as_long_as_it_says(void **state) {
   struct room *room = *state;
@@ -148,9 +146,7 @@ static void a_join_times_out_at_its_time(void **state) {
          "nil timeout 7.0");
 }
 
-/* --- Memory
- * ---------------------------------------------------------------------------------------------------------
- */
+/* --- Memory --------------------------------------------------------------------------------------- */
 
 static void a_state_past_its_limit_raises_and_lives_on(void **state) {
   struct room *room = *state;
@@ -191,9 +187,7 @@ static void every_failing_allocation_is_survived(void **state) {
   assert_int_equal(holt_script_task_count(room->script), 0);
 }
 
-/* --- Ends
- * ---------------------------------------------------------------------------------------------------------
- */
+/* --- Ends ----------------------------------------------------------------------------------------- */
 
 static unsigned cancels;
 
@@ -273,9 +267,7 @@ static void a_state_closes_cleanly_with_timers_gates_and_nodes_open(void **state
   assert_true(holt_script_task_count(room->script) >= 3);
 }
 
-/* --- Errors
- * ---------------------------------------------------------------------------------------------------------
- */
+/* --- Errors --------------------------------------------------------------------------------------- */
 
 static char logged[2000];
 
