@@ -161,6 +161,6 @@ describe("the command line", function()
       got[#got + 1] = row.workload .. " " .. row.metric .. " " .. row.unit
     end
     assert.same({ "bus_raw_64B received events/s", "bus_raw_1KiB received events/s", "bus_msgpack_5f received events/s",
-      "bus_rtt_64B p50 us", "bus_rtt_64B p99 us" }, got)
+      "bus_rtt_64B p50 us", "bus_rtt_64B p99 us", "bus_call_64B p50 us", "bus_call_64B p99 us" }, got)
   end)
 end)

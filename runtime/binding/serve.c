@@ -284,10 +284,8 @@ static void fail_all(struct holt_list *servings) {
 void holt__serves_close(struct lua_node *node) {
   HOLT_LIST_EACH(&node->serves, at, next) {
     struct lua_serve *serve = HOLT_CONTAINER(at, struct lua_serve, node_list);
-    serve->refs++;
     fail_all(&serve->waiting);
     serve_close(serve);
-    serve_release(serve);
   }
   fail_all(&node->requests);
 }

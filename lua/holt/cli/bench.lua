@@ -18,7 +18,7 @@ local verb = {
     { "json", help = "print one JSON object a line" },
     { "seconds", "s", value = "N", help = "for each workload (3)", kind = "seconds" },
     { "only", value = "WORKLOAD", help = "this workload only",
-      values = { "bus_raw_64B", "bus_raw_1KiB", "bus_msgpack_5f", "bus_rtt_64B" } },
+      values = { "bus_raw_64B", "bus_raw_1KiB", "bus_msgpack_5f", "bus_rtt_64B", "bus_call_64B" } },
     { "role", value = "ROLE", help = "be the sink or the source (the command does this by itself)", values = { "sink", "source" } },
     { "connect", value = "ADDRESS", help = "with --role source: the sink" },
   },
@@ -67,6 +67,9 @@ local function be_sink(values)
   node:on("raw.ping", function(text)
     node:emit("raw.pong", text)
   end)
+  assert(node:serve("raw.ask", function(text)
+    return text
+  end))
   node:on("control.end", function()
     local counted = count // 256 * 256
     node:emit("control.result", counted, first and last and (counted - 1) / (last - first) or 0)
@@ -107,6 +110,15 @@ local function flow(node, name, seconds)
   tell { workload = name, metric = "received", value = math.floor(rate + 0.5), unit = "events/s" }
 end
 
+-- Percentiles of durations in seconds, told in microseconds.
+local function tell_percentiles(name, times)
+  table.sort(times)
+  for _, wanted in ipairs { { "p50", 0.50 }, { "p99", 0.99 } } do
+    local time = times[math.max(1, math.ceil(#times * wanted[2]))] or 0
+    tell { workload = name, metric = wanted[1], value = math.floor(time * 1e7 + 0.5) / 10, unit = "us" }
+  end
+end
+
 local function round_trips(node, name, seconds)
   local payload, now = ("x"):rep(64), core.now
   local times, count = {}, 0
@@ -132,12 +144,30 @@ local function round_trips(node, name, seconds)
   end)
   ping()
   gate:wait()
-  table.sort(times)
-  local function percentile(p)
-    return math.floor((times[math.max(1, math.ceil(#times * p))] or 0) * 1e7 + 0.5) / 10
+  tell_percentiles(name, times)
+end
+
+-- One call after the other; the first ones, until the sink is known as the responder, are not counted.
+local function calls(node, name, seconds)
+  local payload, now = ("x"):rep(64), core.now
+  local call, times, count = node.call, {}, 0
+  local warm_until = now() + WARM_UP
+  while now() < warm_until do
+    local answer, err = call(node, "raw.ask", payload)
+    if not answer and err.code ~= "no_responder" then
+      error(err, 0)
+    end
   end
-  tell { workload = name, metric = "p50", value = percentile(0.50), unit = "us" }
-  tell { workload = name, metric = "p99", value = percentile(0.99), unit = "us" }
+  local started = now()
+  local ends = started + seconds
+  while started < ends do
+    assert(call(node, "raw.ask", payload))
+    local ended = now()
+    count = count + 1
+    times[count] = ended - started
+    started = ended
+  end
+  tell_percentiles(name, times)
 end
 
 local function be_source(values)
@@ -155,6 +185,9 @@ local function be_source(values)
   end
   if not values.only or values.only == "bus_rtt_64B" then
     round_trips(node, "bus_rtt_64B", seconds)
+  end
+  if not values.only or values.only == "bus_call_64B" then
+    calls(node, "bus_call_64B", seconds)
   end
   return 0
 end
@@ -182,7 +215,7 @@ function verb.run(values, arguments)
   end
   local group, address, listening = children.new(), nil, core.gate()
   local seconds = values.seconds or 3
-  local total = (values.only and 1 or #FLOWS + 1) * (seconds + WARM_UP)
+  local total = (values.only and 1 or #FLOWS + 2) * (seconds + WARM_UP)
   local began
   local function on_line(_, line, which)
     local result = which == "stdout" and json.decode(line)
