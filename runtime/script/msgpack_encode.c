@@ -74,24 +74,30 @@ static void put_float(struct encoder *e, double v) {
     msgpack_pack_double(&e->packer, v);
 }
 
+static bool is_empty(lua_State *L, int table) {
+  lua_pushnil(L);
+  if (lua_next(L, table) == 0) return true;
+  lua_pop(L, 2);
+  return false;
+}
+
 /* Whether the keys are exactly 1..n; then n is in *count. */
 static bool is_array(lua_State *L, int table, size_t *count) {
   lua_Unsigned length = lua_rawlen(L, table);
-  size_t found = 0;
-  bool fits = true;
+  *count = length;
+  if (length == 0) return is_empty(L, table);
+  lua_Unsigned found = 0;
   lua_pushnil(L);
   while (lua_next(L, table) != 0) {
-    lua_Integer key = lua_tointeger(L, -2); /* 0 for what is no number */
     lua_pop(L, 1);
-    found++;
-    if (key < 1 || (lua_Unsigned)key > length || !lua_isinteger(L, -1)) {
+    bool fits = lua_isinteger(L, -1) && (lua_Unsigned)lua_tointeger(L, -1) - 1 < length;
+    if (!fits) {
       lua_pop(L, 1);
-      fits = false;
-      break;
+      return false;
     }
+    found++;
   }
-  *count = length;
-  return fits && found == length;
+  return found == length;
 }
 
 static int encode(struct encoder *e, int at, struct holt_codec_path *path);
