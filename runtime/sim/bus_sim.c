@@ -11,7 +11,7 @@
 #include "env/sim.h"
 #include "node/node.h"
 
-#define NODES_MAX 64
+#define NODES_MAX 256
 #define EMITS_MAX 4096
 #define FAULTS_MS 20000 /* faults happen in this time, then everything is healed */
 #define SETTLE_MS 60000
@@ -300,6 +300,10 @@ static void run_faults(struct run *run) {
   uint64_t end = holt_sim_now_ms(run->sim) + FAULTS_MS;
   while (holt_sim_now_ms(run->sim) < end && run->result->is_ok) {
     holt_sim_run(run->sim, 1 + holt_rand_below(&run->rand, 500));
+    for (unsigned i = 0; i < run->config->flaps; i++) {
+      const struct edge *e = &run->edges[holt_rand_below(&run->rand, run->edge_count)];
+      holt_sim_break(run->sim, run->members[e->a].name, run->members[e->b].name);
+    }
     if (fault.kind == FAULT_NONE)
       inject(run, &fault);
     else if (holt_sim_now_ms(run->sim) >= fault.heal_ms)
@@ -398,6 +402,16 @@ struct holt_bus_sim_config holt_bus_sim_draw(uint64_t seed) {
   config.pauses = holt_rand_below(&r, 2) == 0;
   config.slow_handlers = holt_rand_below(&r, 2) == 0;
   config.crossed_dials = !config.restarts && holt_rand_below(&r, 2) == 0;
+  return config;
+}
+
+struct holt_bus_sim_config holt_bus_sim_draw_large(uint64_t seed) {
+  struct holt_bus_sim_config config = holt_bus_sim_draw(seed);
+  config.shape = HOLT_SHAPE_RANDOM;
+  config.nodes = 200;
+  config.emits = 4;
+  config.restarts = false;
+  config.flaps = 5;
   return config;
 }
 

@@ -17,7 +17,7 @@ enum holt_bus_shape {
 struct holt_bus_sim_config {
   uint64_t seed;
   enum holt_bus_shape shape;
-  unsigned nodes;     /* 2 to 64 */
+  unsigned nodes;     /* 2 to 256 */
   unsigned emits;     /* per node, below 4096 */
   bool small_buffers; /* buffers that overflow: drop the oldest, and tell */
   bool waits;         /* overflow = "wait" */
@@ -27,6 +27,7 @@ struct holt_bus_sim_config {
   bool restarts;      /* node n0 of a pair is killed and started again */
   bool slow_handlers; /* handlers finish later, in any order */
   bool crossed_dials; /* both ends dial each other */
+  unsigned flaps;     /* so many links more are reset at each step of the faults */
 };
 
 struct holt_bus_sim_result {
@@ -40,6 +41,8 @@ struct holt_bus_sim_result {
 
 /* Everything drawn from the seed: shape, size, faults. */
 struct holt_bus_sim_config holt_bus_sim_draw(uint64_t seed);
+/* The same with two hundred nodes and links that flap all the time. */
+struct holt_bus_sim_config holt_bus_sim_draw_large(uint64_t seed);
 /* Run until all faults are healed and everything has settled, and check:
  *   - no node handles an event twice in one boot, nor one that was not emitted;
  *   - a link brings each message once to a boot, however often it breaks;

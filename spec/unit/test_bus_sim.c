@@ -46,6 +46,19 @@ static void every_seed_keeps_the_promises_of_the_bus(void **state) {
   assert_true(sum.late > 0);
 }
 
+static void two_hundred_nodes_with_flapping_links_converge(void **state) {
+  (void)state;
+  unsigned count = seeds() / 1000 + 1;
+  for (uint64_t seed = 1; seed <= count; seed++) {
+    struct holt_bus_sim_config config = holt_bus_sim_draw_large(seed);
+    struct holt_bus_sim_result result;
+    run_or_fail(&config, &result);
+    printf("200 nodes, seed %llu: %llu simulated events, %llu handshakes, %llu handled, %llu lost and told\n",
+           (unsigned long long)seed, (unsigned long long)result.events, (unsigned long long)result.connects,
+           (unsigned long long)result.handled, (unsigned long long)result.lost);
+  }
+}
+
 static void one_seed_gives_one_run(void **state) {
   (void)state;
   for (uint64_t seed = 1; seed <= 50; seed++) {
@@ -72,6 +85,7 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(one_seed_gives_one_run),
       cmocka_unit_test(two_seeds_give_two_runs),
+      cmocka_unit_test(two_hundred_nodes_with_flapping_links_converge),
       cmocka_unit_test(every_seed_keeps_the_promises_of_the_bus),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
