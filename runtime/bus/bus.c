@@ -286,8 +286,8 @@ static bool may_try(struct holt_bus *bus) {
 }
 
 static int fail_about(struct holt_err *err, int code, const struct holt_link *link, const char *what) {
-  holt_err_set(err, code, "peer '%s' %s", holt_link_name(link), what);
-  if (err != NULL) snprintf(err->node, sizeof err->node, "%s", holt_link_name(link));
+  holt_err_set(err, code, "peer '%s' %s", holt_link_label(link), what);
+  if (err != NULL) snprintf(err->node, sizeof err->node, "%s", holt_link_label(link));
   return code;
 }
 

@@ -378,7 +378,7 @@ static void pass_call_on(struct holt_bus *bus, const struct holt_link_message *m
                          const struct holt_wire_call *wire) {
   struct holt_route *route = wire->hops == UINT8_MAX ? NULL : holt__routes_to(bus, wire->target);
   struct holt_msg *msg = NULL;
-  if (route != NULL && !holt_link_is_stalled(route->first->link, HOLT_LANE_CALL))
+  if (route != NULL && holt_link_room(route->first->link, HOLT_LANE_CALL, message->body.len) == 0)
     msg = holt_msg_new(HOLT_WIRE_CALL, message->body.len);
   if (msg == NULL) {
     answer_unreachable(bus, wire, false);

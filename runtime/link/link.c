@@ -418,6 +418,10 @@ void holt_link_consume(struct holt_link *link, enum holt_lane lane, uint64_t num
 const char *holt_link_name(const struct holt_link *link) {
   return link->name;
 }
+const char *holt_link_label(const struct holt_link *link) {
+  if (link->name[0] != '\0' || holt_list_is_empty(&link->peers)) return link->name;
+  return HOLT_CONTAINER(link->peers.next, struct holt_peer, link_node)->address;
+}
 uint64_t holt_link_boot(const struct holt_link *link) {
   return link->boot;
 }

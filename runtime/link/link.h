@@ -156,6 +156,8 @@ struct holt_link_status {
 void holt_link_status(const struct holt_link *link, struct holt_link_status *out);
 bool holt_link_is_up(const struct holt_link *link);
 const char *holt_link_name(const struct holt_link *link);
+/* The name, or while that is unknown the address that is dialled: for messages to people. */
+const char *holt_link_label(const struct holt_link *link);
 uint64_t holt_link_boot(const struct holt_link *link);
 /* For the bus: one pointer of its own on each link. */
 void holt_link_set_data(struct holt_link *link, void *data);
