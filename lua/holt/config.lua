@@ -14,7 +14,7 @@ M.rules = {
   connect = { "string|list" },
   channel = { "string" },
   insecure = { "boolean" },
-  transport = { "string", values = { "tcp", "memory" } },
+  transport = { "string|table", values = { "tcp", "unix", "memory" } },
   timeout = { "seconds", min = 0.001 },
   ack_interval = { "seconds", min = 0.001 },
   buffer_timeout = { "seconds", min = 0.001 },

@@ -5,6 +5,7 @@ local config = require("holt.config")
 local core = require("holt.core")
 local emitter = require("holt.emitter")
 local options = require("holt.options")
+local transport = require("holt.transport")
 
 local M = {}
 
@@ -421,9 +422,17 @@ function M.new(given)
   given = options.check("holt.node", given, config.rules)
   local settings, origins = config.resolve(given)
   local plan = codec.plan(settings, 2)
+  local problem = type(settings.transport) == "table" and transport.problem(settings.transport)
+  if problem then
+    error("holt.node: " .. problem, 2)
+  end
   local node = setmetatable({ [PEERS] = {}, [ADDRESSES] = {}, [ORIGINS] = origins, [SETTINGS] = settings }, Node)
   node.events = emitter.new("node.events", NODE_EVENTS)
-  local box, err = core.node_new(settings, node, dispatch)
+  local given_to_core = settings
+  if type(settings.transport) == "table" then
+    given_to_core = setmetatable({ transport_box = transport.new(settings.transport) }, { __index = settings })
+  end
+  local box, err = core.node_new(given_to_core, node, dispatch)
   if not box then
     error(("holt.node: %s"):format(err.message), 2)
   end

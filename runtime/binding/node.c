@@ -9,6 +9,7 @@
 
 #include "base/mem.h"
 #include "binding/binding.h"
+#include "binding/lua_transport.h"
 #include "binding/node_impl.h"
 
 /* --- The box -------------------------------------------------------------------------------------- */
@@ -154,7 +155,10 @@ static void read_config(lua_State *L, struct holt_node_config *config) {
   lua_pop(L, 1);
   link->name = field_text(L, "name", "");
   link->channel = field_text(L, "channel", link->channel);
-  config->transport = field_text(L, "transport", config->transport);
+  if (lua_getfield(L, 1, "transport_box") == LUA_TUSERDATA) /* stays on the stack, as texts do */
+    config->custom = holt__lua_transport_take(L, -1);
+  else
+    config->transport = field_text(L, "transport", config->transport);
 }
 
 /* node_new(config, self, dispatch) -> userdata | nil, err. `self` is the node's table. */
@@ -176,7 +180,7 @@ static int l_node_new(lua_State *L) {
   node->refs = 1;
   node->script = script;
   node->codec = HOLT_CODEC_MSGPACK;
-  node->is_tcp = strcmp(config.transport, "tcp") == 0;
+  node->is_tcp = config.custom == NULL && strcmp(config.transport, "tcp") == 0;
   node->self_ref = node->dispatch_ref = LUA_NOREF;
   for (int i = 0; i < 256; i++) node->encode_refs[i] = node->decode_refs[i] = LUA_NOREF;
   holt_source_init(&node->source, run);
@@ -189,6 +193,7 @@ static int l_node_new(lua_State *L) {
   holt_list_init(&node->calls);
   holt_list_init(&node->closes);
   if (holt_node_new(holt_script_env(script), &config, &holt__node_ops, node, &node->node, &err) != 0) {
+    holt_transport_free(config.custom);
     holt__node_release(node);
     return holt_lua_fail(L, &err);
   }
@@ -473,6 +478,7 @@ void holt_binding_nodes(lua_State *L) {
                                        {"subject_problem", l_subject_problem},
                                        {"event", holt__l_event},
                                        {NULL, NULL}};
+  holt__binding_lua_transport(L);
   lua_createtable(L, 0, 1);
   lua_pushcfunction(L, l_box_gc);
   lua_setfield(L, -2, "__gc");

@@ -85,7 +85,8 @@ struct holt_stream_ops {
 
 struct holt_stream {
   const struct holt_stream_ops *ops;
-  char peer[128]; /* where the other end is, for people */
+  char peer[128];  /* where the other end is, for people */
+  const char *why; /* once on_end runs: a sentence that says more than its status, or NULL */
   /* Set by the owner. `on_data`: borrowed until return. `on_end`: the stream is broken (HOLT_E*) or ended by
    * the other side (HOLT_EEOF); once, and no data follows; the owner must still close. After HOLT_EEOF it may
    * write on: the other side perhaps ended its own half only. `on_writable`: see write. */

@@ -4,8 +4,12 @@
  * handed over.
  * - dial: resolve in libuv's pool, then try each address in turn until one answers; the last failure is told.
  * - cancel: the callback does not run; memory is freed when libuv has let go. */
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include "base/assert.h"
@@ -86,12 +90,51 @@ void holt__uv_listener_close(struct holt_listener *listener) {
   uv_close(&l->h.handle, free_listener);
 }
 
+/* 1: somebody listens there; 0: it is a socket that nobody listens on; HOLT_EINUSE: it is no socket, or
+ * cannot be asked. */
+static int is_live_socket(const char *path) {
+  struct stat info;
+  if (lstat(path, &info) != 0 || !S_ISSOCK(info.st_mode)) return HOLT_EINUSE;
+  struct sockaddr_un address = {.sun_family = AF_UNIX};
+  memcpy(address.sun_path, path, strlen(path) + 1);
+  int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+  if (fd < 0) return HOLT_EINUSE;
+  int rc = connect(fd, (struct sockaddr *)&address, sizeof address);
+  int why = errno;
+  close(fd);
+  if (rc == 0 || why == EAGAIN) return 1; /* EAGAIN: it lives and has many callers waiting */
+  return why == ECONNREFUSED ? 0 : HOLT_EINUSE;
+}
+
+/* libuv cuts a path that is too long, so it must not see one. */
+static int check_path(const char *path, struct holt_err *err) {
+  size_t max = sizeof((struct sockaddr_un *)0)->sun_path - 1;
+  if (strlen(path) > 0 && strlen(path) <= max) return 0;
+  return holt_err_set(err, HOLT_EADDRESS,
+                      "'unix:%.120s' is not an address: the path of a socket has 1 to %zu bytes", path, max);
+}
+
 static int bind_unix(struct uv_listener *l, const char *path, struct holt_err *err) {
-  int rc = uv_pipe_init(&l->uv->loop, &l->h.pipe, 0);
+  int rc = check_path(path, err);
+  if (rc != 0) return rc;
+  rc = uv_pipe_init(&l->uv->loop, &l->h.pipe, 0);
   if (rc == 0) rc = uv_pipe_bind(&l->h.pipe, path);
+  if (rc == UV_EADDRINUSE) {
+    int live = is_live_socket(path);
+    if (live == 1)
+      return holt_err_set(err, HOLT_EINUSE,
+                          "cannot listen on unix:%s: a running program answers there; stop it or choose "
+                          "another path",
+                          path);
+    if (live < 0)
+      return holt_err_set(err, HOLT_EINUSE,
+                          "cannot listen on unix:%s: something that is no dead socket is there; remove it or "
+                          "choose another path",
+                          path);
+    rc =
+        unlink(path) == 0 || errno == ENOENT ? uv_pipe_bind(&l->h.pipe, path) : uv_translate_sys_error(errno);
+  }
   if (rc == 0) return 0;
-  if (rc == UV_EADDRINUSE)
-    return holt_err_set(err, HOLT_EINUSE, "unix:%s exists already; remove it if nobody listens there", path);
   return holt_err_set(err, holt__uv_code(rc), "cannot listen on unix:%s: %s", path, uv_strerror(rc));
 }
 
@@ -239,6 +282,10 @@ static void on_resolved(uv_getaddrinfo_t *request, int status, struct addrinfo *
 }
 
 static void dial_unix(struct uv_dial *d) {
+  if (check_path(d->address + 5, &d->err) != 0) {
+    dial_finish(d, NULL);
+    return;
+  }
   struct holt_uv_stream *s = holt__uv_stream_new(d->uv);
   if (init_handle(s, true) != 0) {
     free(s);

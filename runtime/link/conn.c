@@ -198,7 +198,7 @@ static void on_end(void *arg, int status) {
   if (status == HOLT_EEOF)
     holt_err_set(&err, HOLT_ERESET, "the other side closed the connection");
   else
-    holt_err_code(&err, status);
+    holt_err_set(&err, status, "%s", conn->stream->why != NULL ? conn->stream->why : holt_err_text(status));
   holt__conn_close(conn, &err, false);
 }
 

@@ -122,8 +122,10 @@ static int check_config(const struct holt_node_config *config, struct holt_err *
   return check_text("channel", link->channel, err);
 }
 
-static int choose_transport(struct holt_node *node, const char *name, struct holt_err *err) {
-  node->transport = holt_transport_by_name(node->env, name);
+static int choose_transport(struct holt_node *node, const struct holt_node_config *config,
+                            struct holt_err *err) {
+  const char *name = config->transport;
+  node->transport = config->custom != NULL ? config->custom : holt_transport_by_name(node->env, name);
   if (node->transport != NULL) return 0;
   struct holt_writer list = {0};
   for (const char *const *known = holt_transport_names(); *known != NULL; known++) {
@@ -179,7 +181,7 @@ int holt_node_new(struct holt_env *env, const struct holt_node_config *config,
   else
     snprintf(node->name, sizeof node->name, "%s", link.name);
   if (link.name != NULL && *link.name != '\0') rc = check_text("node name", link.name, err);
-  if (rc == 0) rc = choose_transport(node, config->transport, err);
+  if (rc == 0) rc = choose_transport(node, config, err);
   if (rc != 0) {
     free(node);
     return rc;

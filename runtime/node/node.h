@@ -13,7 +13,8 @@ struct holt_node;
 
 struct holt_node_config {
   struct holt_links_config link; /* id and boot are drawn by the node when 0; name "" means a random one */
-  const char *transport;         /* "tcp", "memory" */
+  const char *transport;         /* "tcp", "unix", "memory" */
+  struct holt_transport *custom; /* in its place, or NULL; taken on success */
   bool insecure;                 /* may listen outside this machine without encryption */
   uint64_t drain_timeout_ms;     /* how long a closing node waits for acknowledgements */
 };

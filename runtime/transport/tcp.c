@@ -2,9 +2,9 @@
 #include <stdlib.h>
 
 #include "base/mem.h"
-#include "transport/transport.h"
+#include "transport/transport_impl.h"
 
-struct tcp_handle {
+struct socket_handle {
   struct holt_transport_handle handle;
   struct holt_listener *listener; /* one of the two */
   struct holt_dial *dial;
@@ -13,15 +13,15 @@ struct tcp_handle {
 };
 
 static void handle_close(struct holt_transport_handle *handle) {
-  struct tcp_handle *h = (struct tcp_handle *)handle;
+  struct socket_handle *h = (struct socket_handle *)handle;
   if (h->listener != NULL) holt_listener_close(h->listener);
   if (h->dial != NULL) holt_dial_cancel(h->dial);
   free(h);
 }
 
-static int tcp_listen(struct holt_transport *transport, const char *address, holt_accept_cb cb, void *arg,
-                      struct holt_transport_handle **out, char actual[128], struct holt_err *err) {
-  struct tcp_handle *h = holt_alloc(sizeof *h);
+int holt__socket_listen(struct holt_transport *transport, const char *address, holt_accept_cb cb, void *arg,
+                        struct holt_transport_handle **out, char actual[128], struct holt_err *err) {
+  struct socket_handle *h = holt_alloc(sizeof *h);
   h->handle.close = handle_close;
   int rc = holt_env_listen(transport->env, address, cb, arg, &h->listener, actual, err);
   if (rc != 0) {
@@ -33,30 +33,30 @@ static int tcp_listen(struct holt_transport *transport, const char *address, hol
 }
 
 static void on_dialled(void *arg, struct holt_stream *stream, const struct holt_err *err) {
-  struct tcp_handle *h = arg;
+  struct socket_handle *h = arg;
   holt_dial_cb cb = h->cb;
   void *cb_arg = h->arg;
   free(h);
   cb(cb_arg, stream, err);
 }
 
-static struct holt_transport_handle *tcp_dial(struct holt_transport *transport, const char *address,
-                                              holt_dial_cb cb, void *arg) {
-  struct tcp_handle *h = holt_alloc(sizeof *h);
-  *h = (struct tcp_handle){.handle.close = handle_close, .cb = cb, .arg = arg};
+struct holt_transport_handle *holt__socket_dial(struct holt_transport *transport, const char *address,
+                                                holt_dial_cb cb, void *arg) {
+  struct socket_handle *h = holt_alloc(sizeof *h);
+  *h = (struct socket_handle){.handle.close = handle_close, .cb = cb, .arg = arg};
   h->dial = holt_env_dial(transport->env, address, on_dialled, h);
   return &h->handle;
 }
 
-static void tcp_free(struct holt_transport *transport) {
+void holt__socket_free(struct holt_transport *transport) {
   free(transport);
 }
 
 static const struct holt_transport_ops tcp_ops = {.name = "tcp",
-                                                  .listen = tcp_listen,
-                                                  .dial = tcp_dial,
+                                                  .listen = holt__socket_listen,
+                                                  .dial = holt__socket_dial,
                                                   .is_local = holt_address_is_local,
-                                                  .free = tcp_free};
+                                                  .free = holt__socket_free};
 
 struct holt_transport *holt_transport_tcp(struct holt_env *env) {
   struct holt_transport *t = holt_alloc(sizeof *t);

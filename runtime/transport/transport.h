@@ -33,9 +33,12 @@ struct holt_transport {
 };
 
 struct holt_transport *holt_transport_tcp(struct holt_env *env);
+/* Unix sockets: an address is a path, with or without "unix:" before it. A socket that a dead process left is
+ * replaced, one that somebody listens on is HOLT_EINUSE. */
+struct holt_transport *holt_transport_unix(struct holt_env *env);
 /* Nodes of one process and one env; an address is any text. */
 struct holt_transport *holt_transport_memory(struct holt_env *env);
-/* By name ("tcp", "memory"); NULL for a name that is none, see holt_transport_names. */
+/* By name ("tcp", "unix", "memory"); NULL for a name that is none, see holt_transport_names. */
 struct holt_transport *holt_transport_by_name(struct holt_env *env, const char *name);
 /* The known names, NULL-terminated. */
 const char *const *holt_transport_names(void);

@@ -297,6 +297,49 @@ function core.subject_problem(subject, is_pattern) end
 ---@return holt.Event|nil
 function core.event() end
 
+-- Transports written in Lua; for lua/holt/transport.lua ----------------------------------------------------------------
+
+---@param listen fun(listener: userdata, address: string): string|nil, string?, string?
+---@return userdata transport
+function core.transport_new(listen) end
+
+---@param transport userdata
+---@return userdata|nil dial
+---@return string? address
+function core.transport_next_dial(transport) end
+
+---@param dial userdata
+---@return userdata|nil stream
+function core.transport_dialled(dial) end
+
+---@param dial userdata
+---@param code string|nil
+---@param message string
+function core.transport_dial_failed(dial, code, message) end
+
+---@param listener userdata
+---@param peer? string
+---@return userdata|nil stream
+function core.transport_accept(listener, peer) end
+
+---@param stream userdata
+---@return string|nil bytes
+function core.transport_take(stream) end
+
+---@param stream userdata
+---@param bytes string
+---@return boolean wants_more
+function core.transport_data(stream, bytes) end
+
+---@param stream userdata
+---@param code? string
+---@param message? string
+function core.transport_end(stream, code, message) end
+
+---@param object userdata A listener, dial or stream.
+---@return boolean is_abort
+function core.transport_closed(object) end
+
 -- The outside world: for the command line, specs and tools -------------------------------------------------------------
 
 ---Start a program.

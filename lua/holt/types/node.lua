@@ -9,7 +9,8 @@
 ---@field connect? string|string[] Addresses to link to, for ever.
 ---@field channel? string Only nodes of the same channel talk.
 ---@field insecure? boolean May listen outside this machine although nothing is encrypted yet.
----@field transport? "tcp"|"memory" Default tcp; memory joins nodes of one process.
+---@field transport? "tcp"|"unix"|"memory"|holt.Transport Default tcp. unix: addresses are paths of sockets; memory joins
+---nodes of one process; or a transport of your own.
 ---@field timeout? number Silence after which a connection is given up. Default 60.
 ---@field ack_interval? number Acknowledge at least this often. Default 1.
 ---@field buffer_timeout? number What a peer has not acknowledged for so long is dropped. Default 900.
@@ -125,6 +126,20 @@ function Node:status() end
 ---Every setting that was given, and where it came from: flags, environment, file, script.
 ---@return table<string, { value: any, origin: string }>
 function Node:settings() end
+
+---A way to reach other nodes, written in Lua. Every function but listen may wait. What they raise, or give behind nil,
+---becomes the error of the connection. Whom it lets in is its own affair: `insecure` is not asked for.
+---@class holt.Transport
+---@field listen fun(address: string, on_stream: fun(stream: holt.TransportStream)): { close: function, address?: string }|nil, any
+---Calls on_stream with each stream that comes in; gives a table whose close() stops that, and whose `address`, if it has
+---one, is what node.events `listening` tells.
+---@field connect fun(address: string): holt.TransportStream|nil, any
+
+---@class holt.TransportStream
+---@field read fun(self: holt.TransportStream): string|nil, any Waits for bytes; nil at the end.
+---@field write fun(self: holt.TransportStream, bytes: string): any, any Takes all of them; may wait, then so do the links.
+---@field close fun(self: holt.TransportStream) Then its read and write come back.
+---@field peer? string Where the other end is, for people.
 
 ---@class holt.Service
 ---@field node holt.Node

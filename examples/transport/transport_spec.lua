@@ -1,0 +1,15 @@
+local nodes = require("spec.helper.nodes")
+
+describe("the transport example", function()
+  nodes.guard(before_each, after_each)
+
+  it("lets two nodes talk through a veil", function()
+    local talk = nodes.holt_with_input("run", "examples/transport/talk.lua", "--control=none")
+    talk:wait_output("bytes came through the veil")
+    assert.matches("b is linked with a", talk:output())
+    assert.matches("VEILED, AND UNDERSTOOD", talk:output())
+    assert.is_true(tonumber(talk:output():match("(%d+) bytes")) > 100)
+    talk.process.stdin:close()
+    assert.same(0, (talk:wait()))
+  end)
+end)
