@@ -831,7 +831,7 @@ static void settings_out_of_range_are_refused_in_words(void **state) {
   config = settings("x");
   config.transport = "tpc";
   assert_int_equal(holt_node_new(env, &config, &ops, &n0, &node, &err), HOLT_EINVAL);
-  assert_non_null(strstr(err.message, "tcp, memory"));
+  assert_non_null(strstr(err.message, "tcp, unix, memory"));
 }
 
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
