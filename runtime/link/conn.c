@@ -49,8 +49,7 @@ static void put_acks(struct holt_conn *conn, struct holt_writer *out) {
     struct holt_lane_in *in = &conn->link->in[sending_order[i]];
     if (!in->is_ack_due) continue;
     in->is_ack_due = false;
-    in->acked = in->done;
-    in->bytes = 0;
+    holt__lane_in_acked(in);
     uint8_t body[9];
     body[0] = (uint8_t)sending_order[i];
     holt_put_u64(body + 1, in->done);

@@ -292,14 +292,14 @@ int holt_link_room(struct holt_link *link, enum holt_lane lane, size_t len) {
   return HOLT_EAGAIN;
 }
 
-/* Tell those who wait, once a present link is half empty or an absent one has any room: waking for each
- * single message would cost more than it brings. */
+/* Tell those who wait as soon as there is any room: an acknowledgement covers many messages, so this is not
+ * done for each single one. Waiting for more room than that could wait for ever, when the other side waits
+ * for us. */
 void holt__link_room_changed(struct holt_link *link) {
   unchoke(link);
   if (!link->has_waiter) return;
-  uint64_t half = link->links->config.window_bytes / 2;
   bool waits = link->links->config.overflow == HOLT_OVERFLOW_WAIT;
-  if (holt_link_is_up(link) ? holt__lane_out_bytes(&link->out[HOLT_LANE_BUS]) > half
+  if (holt_link_is_up(link) ? !has_credit(link, HOLT_LANE_BUS, 1)
                             : waits && is_absent_buffer_full(link, HOLT_LANE_BUS, 1))
     return;
   link->has_waiter = false;

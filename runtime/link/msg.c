@@ -177,3 +177,9 @@ void holt__lane_in_consume(struct holt_lane_in *lane, uint64_t number) {
     lane->done++;
   }
 }
+
+void holt__lane_in_acked(struct holt_lane_in *lane) {
+  uint64_t before = lane->received - lane->acked, after = lane->received - lane->done;
+  lane->bytes = before == 0 ? 0 : (uint64_t)((double)lane->bytes * (double)after / (double)before);
+  lane->acked = lane->done;
+}

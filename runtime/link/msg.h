@@ -60,7 +60,7 @@ struct holt_lane_in {
   uint64_t received; /* number of the last message that came */
   uint64_t done;     /* all up to this one have been dealt with */
   uint64_t acked;    /* last acknowledgement sent on the present connection */
-  uint64_t bytes;    /* received since the last acknowledgement */
+  uint64_t bytes;    /* about so many bytes have been received and not acknowledged */
   bool is_ack_due;
   uint64_t *bits;  /* dealt with out of order: bit (number % bits_cap) */
   size_t bits_cap; /* in bits, power of two */
@@ -72,5 +72,7 @@ void holt__lane_in_restart(struct holt_lane_in *lane);
 /* One more message came; returns its number. */
 uint64_t holt__lane_in_receive(struct holt_lane_in *lane, size_t len);
 void holt__lane_in_consume(struct holt_lane_in *lane, uint64_t number);
+/* `done` has been acknowledged. */
+void holt__lane_in_acked(struct holt_lane_in *lane);
 
 #endif /* HOLT_LINK_MSG_H */

@@ -489,6 +489,30 @@ static void an_emitter_waits_for_credit_and_is_woken_by_it(void **state) {
   assert_heard(&n1, 1, sent + 1);
 }
 
+static void one_message_handled_is_room_enough_to_wake_an_emitter(void **state) {
+  (void)state;
+  struct holt_node_config config = settings("n0");
+  config.link.window_bytes = 10000;
+  start(&n0, "n0", &config);
+  start_named(&n1, "n1");
+  dial(&n1, "n0:7000");
+  holt_sim_run(room, 1000);
+  n1.holds = true;
+  uint64_t sent = 0;
+  while (emit_sized(&n0, sent + 1, 1000, NULL) == 0) {
+    sent++;
+    holt_sim_run(room, 1);
+  }
+  struct holt_bus_waiter waiter = {0};
+  woken = 0;
+  holt_bus_wait(holt_node_bus(n0.node), &waiter, on_woken, NULL);
+  holt_event_done(n1.held[0]);
+  holt_sim_run(room, 50); /* neither an interval nor a stall */
+  assert_int_equal(woken, 1);
+  for (unsigned i = 1; i < n1.held_count; i++) holt_event_done(n1.held[i]);
+  n1.held_count = 0;
+}
+
 static void a_peer_without_credit_for_a_second_is_stalled_until_it_takes_something(void **state) {
   (void)state;
   struct holt_node_config config = settings("n0");
@@ -856,6 +880,7 @@ int main(void) {
       T(a_new_boot_of_the_same_name_gets_what_was_not_acknowledged),
       T(a_handler_of_an_old_session_acknowledges_nothing_of_the_new_one),
       T(an_emitter_waits_for_credit_and_is_woken_by_it),
+      T(one_message_handled_is_room_enough_to_wake_an_emitter),
       T(a_peer_without_credit_for_a_second_is_stalled_until_it_takes_something),
       T(an_emitter_may_wait_for_an_absent_peer),
       T(an_absent_peer_may_also_mean_an_error),
