@@ -12,6 +12,7 @@ M.rules = {
   name = { "string" },
   listen = { "string|list" },
   connect = { "string|list" },
+  advertise = { "string|list" },
   channel = { "string" },
   insecure = { "boolean" },
   transport = { "string|table", values = { "tcp", "unix", "memory" } },

@@ -18,6 +18,7 @@ local PEER_EVENTS = {
   "disconnect",
   "backoff",
   "reconnect",
+  "gap",
   "dropped",
   "close",
 }
@@ -43,7 +44,8 @@ local PEERS, ADDRESSES, ORIGINS, SETTINGS = {}, {}, {}, {}
 local Peer = {}
 Peer.__index = Peer
 
----Listen to what happens to this peer: connect peerid initialized acknowledge disconnect backoff reconnect dropped close.
+---Listen to what happens to this peer: connect peerid initialized acknowledge disconnect backoff reconnect gap dropped
+---close.
 function Peer:on(name, f)
   emitter.add(self.events, "on", name, f, 3)
   return self
@@ -160,6 +162,11 @@ function tells.close(node, peer, told)
 end
 
 function tells.gap(node, _, told)
+  for _, peer in pairs(node[PEERS]) do
+    if peer.name == told.name then
+      peer.events:fire("gap", told.number)
+    end
+  end
   node.events:fire("gap", told.name, told.number)
 end
 
@@ -365,6 +372,12 @@ function Node:stats()
   return core.node_stats(self)
 end
 
+-- Where others reach this node: what it was told to say, else where it listens.
+local function advertised(node)
+  local told = node[SETTINGS].advertise
+  return type(told) == "string" and { told } or { table.unpack(told or node[ADDRESSES]) }
+end
+
 ---What `holt status --json` shows.
 function Node:status()
   local peers = core.node_peers(self)
@@ -377,6 +390,7 @@ function Node:status()
     boot = self.boot,
     open = self:is_open(),
     listen = codec.array({ table.unpack(self[ADDRESSES]) }),
+    advertise = codec.array(advertised(self)),
     peers = codec.array(peers),
     stats = core.node_stats(self),
     memory = core.memory().bytes,

@@ -329,7 +329,7 @@ static struct holt_peer *find_peer(struct lua_node *node, lua_Integer number) {
   struct holt_peer *peer = holt_links_first_peer(links);
   while (peer != NULL && (lua_Integer)holt_peer_number(peer) != number)
     peer = holt_links_next_peer(links, peer);
-  return peer;
+  return peer != NULL && holt_peer_link(peer) != NULL ? peer : NULL; /* without a link it has ended */
 }
 
 static void set_integer(lua_State *L, const char *name, uint64_t value) {
@@ -379,6 +379,7 @@ static int l_peers(lua_State *L) {
   lua_Integer count = 0;
   for (struct holt_peer *peer = holt_links_first_peer(links); peer != NULL;
        peer = holt_links_next_peer(links, peer)) {
+    if (holt_peer_link(peer) == NULL) continue; /* ended; its close event is under way */
     push_peer(L, peer);
     lua_rawseti(L, -2, ++count);
   }

@@ -7,6 +7,8 @@
 ---@field name? string What others know the node by; random when left out.
 ---@field listen? string|string[] Addresses to accept links at: "127.0.0.1:7001", ":7001", "[::1]:7001"; port 0 picks one.
 ---@field connect? string|string[] Addresses to link to, for ever.
+---@field advertise? string|string[] Where others reach this node, when that is not where it listens (behind a router, in a
+---container). Shown in its status; default the listening addresses.
 ---@field channel? string Only nodes of the same channel talk.
 ---@field insecure? boolean May listen outside this machine although nothing is encrypted yet.
 ---@field transport? "tcp"|"unix"|"memory"|holt.Transport Default tcp. unix: addresses are paths of sockets; memory joins
@@ -159,7 +161,8 @@ function Service:close() end
 local Peer = {}
 
 ---connect() peerid(name, id) initialized() acknowledge(sequence) disconnect(err) backoff(attempt, delay, err)
----reconnect(attempt, delay) dropped(count, err) close()
+---reconnect(attempt, delay) gap(missed): events that this peer's node emitted and that never came; dropped(count, err)
+---close()
 ---@param name string
 ---@param f function
 ---@return holt.Peer self
