@@ -1,0 +1,22 @@
+local nodes = require("spec.helper.nodes")
+
+describe("the codec example", function()
+  nodes.guard(before_each, after_each)
+
+  it("sends readings in a codec of its own, and the rest in msgpack", function()
+    local program = nodes.holt("run", "examples/codec/readings.lua", "--control=none")
+    assert.same(0, (program:wait()), program:output())
+    local text = program:output("stdout")
+    assert.matches("station 7: 21.375 at 1700000000\nnote: this one is msgpack", text)
+    assert.matches("refused: codec 'reading': .*number expected, got string", text)
+    assert.matches("14 bytes instead of %d+", text)
+  end)
+
+  it("says what is wrong with bytes of the wrong length", function()
+    local reading = dofile("examples/codec/reading.lua")
+    assert.same({ 1, -0.5, 9 }, { reading.decode(reading.encode(1, -0.5, 9)) })
+    assert.has_error(function()
+      reading.decode("short")
+    end, "a reading has 14 bytes, not 5")
+  end)
+end)
