@@ -1,6 +1,7 @@
 local core = require("holt.core")
 local eventually = require("spec.helper.eventually")
 local holt = require("holt")
+local wire = require("spec.helper.wire")
 
 describe("a call", function()
   local nodes, serial = {}, 0
@@ -260,6 +261,68 @@ describe("a call", function()
       return assert(until_known(a, "inner", n)) + 1
     end)
     assert.equal(11, until_known(b, "outer", 5))
+  end)
+
+  it("outlives a connection that breaks and comes back, and runs once", function()
+    local world = {}
+    local transport = wire(world)
+    local a = make({ name = "a", listen = "a", transport = transport })
+    local b = make({ name = "b", connect = "a", transport = transport, backoff_min = 0.001, backoff_max = 0.01 })
+    local gate, runs = core.gate(), 0
+    gate:open()
+    a:serve("slow", function()
+      runs = runs + 1
+      gate:wait()
+      return "after all"
+    end)
+    until_known(b, "slow")
+    gate:shut()
+    local caller = holt.go(b.call, b, "slow")
+    eventually("its handler", function()
+      return runs == 2
+    end)
+    world.cut()
+    eventually("the loss", function()
+      return not b:peers()[1]:status().up
+    end)
+    gate:open()
+    world.heal()
+    assert.same({ true, "after all" }, { caller:join(5) })
+    assert.equal(2, runs)
+  end)
+
+  it("is never run again by a responder that was started anew: unreachable, and it may have run", function()
+    local world = {}
+    local transport = wire(world)
+    local a = make({ name = "a", listen = "a", transport = transport, drain_timeout = 0 })
+    local b = make({ name = "b", connect = "a", transport = transport, backoff_min = 0.001, backoff_max = 0.01 })
+    local gate, runs = core.gate(), 0
+    local function handler()
+      runs = runs + 1
+      gate:wait()
+      return "first life"
+    end
+    gate:open()
+    a:serve("pay", handler)
+    until_known(b, "pay")
+    gate:shut()
+    local caller = holt.go(b.call, b, "pay", nil, { timeout = 3 })
+    eventually("its handler", function()
+      return runs == 2
+    end)
+    world.cut()
+    a:close()
+    local again = make({ name = "a", listen = "a", transport = transport })
+    again:serve("pay", handler)
+    world.heal()
+    local ok, answer, err = caller:join(5)
+    assert.is_true(ok)
+    assert.is_nil(answer)
+    assert.is_true(err.code == "unreachable" or err.code == "timeout", err.code)
+    assert.is_true(err.may_have_run)
+    assert.equal("a", err.node)
+    assert.equal(2, runs)
+    gate:open()
   end)
 
   it("is given up when its task is canceled", function()

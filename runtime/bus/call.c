@@ -99,15 +99,32 @@ static struct holt_msg *make_reply(struct holt_bus *bus, const struct holt_wire_
 
 static void on_reply(struct holt_bus *bus, const struct holt_wire_reply *reply);
 
-/* Send a reply towards its caller. Without a way it is lost, and the caller's deadline tells. */
+/* The link over which a reply gets to its caller: the first of the way there; without a way the one to the
+ * caller itself, should that be a neighbour whose connection is down: it may come back. Or NULL. */
+static struct holt_link *link_towards(struct holt_bus *bus, uint64_t boot) {
+  struct holt_route *route = holt__routes_to(bus, boot);
+  if (route != NULL) return route->first->link;
+  struct holt_link *link = holt_links_first(bus->node_links);
+  while (link != NULL && holt_link_boot(link) != boot) link = holt_links_next(bus->node_links, link);
+  return link;
+}
+
+/* Send a reply that came `age_ms` ago towards its caller. Without a link it is lost, and the caller's
+ * deadline tells. */
+static void send_towards(struct holt_bus *bus, const struct holt_wire_reply *reply, uint64_t age_ms) {
+  struct holt_link *link = link_towards(bus, reply->origin);
+  struct holt_msg *msg = link == NULL ? NULL : make_reply(bus, reply);
+  if (msg == NULL) return;
+  msg->born_ms -= age_ms < msg->born_ms ? age_ms : msg->born_ms;
+  holt_link_send(link, HOLT_LANE_CALL, msg);
+  holt_msg_release(msg);
+}
+
 static void send_reply(struct holt_bus *bus, const struct holt_wire_reply *reply) {
-  if (reply->origin == bus->boot) {
+  if (reply->origin == bus->boot)
     on_reply(bus, reply);
-    return;
-  }
-  struct holt_route *route = holt__routes_to(bus, reply->origin);
-  struct holt_msg *msg = route == NULL ? NULL : make_reply(bus, reply);
-  if (msg != NULL) send_along(route, msg);
+  else
+    send_towards(bus, reply, 0);
 }
 
 static void answer_unreachable(struct holt_bus *bus, const struct holt_wire_call *call, bool may_have_run) {
@@ -255,11 +272,7 @@ static void pass_reply_on(struct holt_bus *bus, const struct holt_wire_reply *re
   struct holt_wire_reply copy = *reply;
   if (copy.hops == UINT8_MAX) return;
   copy.hops++;
-  struct holt_route *route = holt__routes_to(bus, reply->origin);
-  struct holt_msg *msg = route == NULL ? NULL : make_reply(bus, &copy);
-  if (msg == NULL) return;
-  msg->born_ms -= age_ms < msg->born_ms ? age_ms : msg->born_ms;
-  send_along(route, msg);
+  send_towards(bus, &copy, age_ms);
 }
 
 /* --- Requests ------------------------------------------------------------------------------------- */
