@@ -399,6 +399,7 @@ function M.guard(before_each, after_each)
     for _ = 1, 200 do -- closing takes a few turns of the loop
       core.sleep(0.01)
       now = snapshot()
+      now.files = math.max(now.files, before.files) -- something older may have closed meanwhile
       if now.files == before.files and now.timers == before.timers and now.tasks == before.tasks then
         break
       end
