@@ -20,6 +20,20 @@ describe("the command line", function()
     assert.same(2, (output_of()))
   end)
 
+  it("names what was mistyped, and the nearest that there is", function()
+    for said, arguments in pairs {
+      ["there is no verb 'demoo', did you mean: holt demo"] = { "demoo" },
+      ["there is no verb 'status'; see: holt --help"] = { "status" },
+      ["there is no verb '--vresion', did you mean: holt --version"] = { "--vresion" },
+      ["run: unknown option --naem, did you mean --name?"] = { "run", "--naem", "x", "a.lua" },
+      ["run: '--timeout' must be at least 0.001, but it is 0"] = { "run", "--timeout=0", "a.lua" },
+      ["bench: --seconds must be at least 0.1, not 0"] = { "bench", "bus", "--seconds", "0" },
+    } do
+      local code, _, text = output_of(table.unpack(arguments))
+      assert.same({ 2, "holt: " .. said }, { code, text })
+    end
+  end)
+
   it("explains every code of an error", function()
     local _, list = output_of("explain")
     assert.matches("name_in_use +another node of this name is alive", list)
@@ -129,6 +143,13 @@ describe("the command line", function()
         ["return { script = 'a.lua', base_port = 1, nodes = { { name = 'one', connect = { 'two' } } } }"] =
           "node 'one' connects to 'two', which is neither a node of this file",
         ["return {"] = "topology.lua:1:",
+        ["return { script = 'a.lua', base_port = 65535, nodes = { 'a', 'b' } }"] = "leaves no port for node 2, 'b'",
+        ["return { script = 'a.lua', base_port = 1, nodes = { 'a b' } }"] = "the node name 'a b' is empty, or has a space",
+        ["return { script = 'a.lua', base_port = 1, nodes = { 'a' }, options = { timout = 1 } }"] =
+          "options of node 'a': unknown option 'timout', did you mean 'timeout'?",
+        ["return { script = 'no.lua', base_port = 1, nodes = { 'a' } }"] = "the script of node 'a' cannot be read",
+        ["return require('holt.topology').rnig { 'a' }"] = "no shape 'rnig', did you mean 'ring'?",
+        ["return require('holt.topology').ring {}"] = "topology.lua: ring: a list of node names was expected",
       } do
         local code, _, said = output_of("up", nodes.write("topology.lua", text))
         assert.same(2, code)

@@ -1,6 +1,7 @@
 --- Topologies: the usual shapes, and the file from which `holt up` starts the nodes of one.
 -- A shape is a list of { name =, connect = { names … } }: who dials whom.
 -- @module holt.topology
+local config = require("holt.config")
 local errors = require("holt.errors")
 local options = require("holt.options")
 
@@ -15,9 +16,18 @@ local M = {}
 ---@field args? string[] For the script, instead of the file's.
 ---@field options? table Options of holt.node, besides the file's.
 
+-- A shape that does not exist: say which do.
+setmetatable(M, {
+  __index = function(_, name)
+    local near = options.nearest(tostring(name), { "chain", "ring", "star", "mesh", "tree" })
+    error(("holt.topology has no shape '%s'%s there are: chain, ring, star, mesh, tree"):format(tostring(name),
+      near and (", did you mean '" .. near .. "'?") or ";"), 2)
+  end,
+})
+
 local function names_of(what, names)
   if type(names) ~= "table" or #names == 0 then
-    error(what .. ": a list of node names was expected", 3)
+    error(("%s: a list of node names was expected, as in: %s { \"n1\", \"n2\", \"n3\" }"):format(what, what), 3)
   end
   local nodes, seen = {}, {}
   for i, item in ipairs(names) do
@@ -164,7 +174,9 @@ function M.resolve(file, path)
     local node = type(item) == "string" and { name = item } or item
     problem = type(node) ~= "table" and "a node is a name or a table" or options.problems(node, NODE_RULES)
     if problem or not node.name then
-      return fail("node %d: %s", i, problem or "it has no name")
+      return fail("node %d: %s", i, problem or "it has no name; add name = \"n" .. i .. "\"")
+    elseif node.name == "" or node.name:find("[%s%c]") then
+      return fail("the node name '%s' is empty, or has a space or a control character; use letters, digits, - and _", node.name)
     elseif by_name[node.name] then
       return fail("two nodes are called '%s'; each needs a name of its own", node.name)
     end
@@ -173,6 +185,12 @@ function M.resolve(file, path)
       return fail("node '%s' has no script; add script = \"node.lua\" to the file", node.name)
     elseif not node.listen and not file.base_port then
       return fail("base_port is missing; say for example: base_port = 7001")
+    elseif not node.listen and file.base_port + i - 1 > 65535 then
+      return fail("base_port = %d leaves no port for node %d, '%s': ports end at 65535", file.base_port, i, node.name)
+    end
+    problem = options.problems(merged(file.options, node.options), config.rules)
+    if problem then
+      return fail("options of node '%s': %s", node.name, problem)
     end
     local listen = node.listen or ("%s:%d"):format(file.host or "127.0.0.1", file.base_port + i - 1)
     local resolved = {
@@ -226,7 +244,8 @@ function M.load(path)
   end
   local ok, result = pcall(chunk)
   if not ok then
-    return errors.fail("script_error", tostring(result))
+    local message = tostring(result)
+    return errors.fail("script_error", message:find(path, 1, true) and message or (path .. ": " .. message))
   end
   return M.resolve(result, path)
 end

@@ -12,6 +12,8 @@ local M = {}
 ---@field kind? "seconds"|"integer" How its value is read; a text when not said.
 ---@field values? string[] The only values it may have.
 ---@field is_repeatable? boolean Gathered in a list.
+---@field min? number Least value.
+---@field is_hidden? boolean Not for people: left out of the help and of suggestions.
 
 ---@class holt.Verb
 ---@field name string
@@ -35,7 +37,9 @@ end
 local function unknown(verb, shown, name)
   local known = { "help" }
   for _, flag in ipairs(verb.flags) do
-    known[#known + 1] = flag[1]
+    if not flag.is_hidden then
+      known[#known + 1] = flag[1]
+    end
   end
   local near = #name > 1 and options.nearest(name, known)
   return ("unknown option %s%s"):format(shown, near and (", did you mean --" .. near .. "?") or (" (see: holt " .. verb.name .. " --help)"))
@@ -47,6 +51,9 @@ local function convert(flag, shown, text)
     if not number or number ~= number or number < 0 or (flag.kind == "integer" and number % 1 ~= 0) then
       local words = flag.kind == "integer" and "a whole number" or "a number of seconds"
       return nil, ("%s takes %s, not '%s'"):format(shown, words, text)
+    end
+    if flag.min and number < flag.min then
+      return nil, ("%s must be at least %s, not %s"):format(shown, flag.min, text)
     end
     return flag.kind == "integer" and math.tointeger(number) or number
   end
@@ -157,8 +164,10 @@ function M.help(verb)
   lines[#lines + 1] = ""
   lines[#lines + 1] = "Options:"
   for _, flag in ipairs(verb.flags) do
-    local left = ("%s--%s%s"):format(flag[2] and ("-" .. flag[2] .. ", ") or "    ", flag[1], flag.value and (" " .. flag.value) or "")
-    lines[#lines + 1] = ("  %-28s %s"):format(left, flag.help)
+    if not flag.is_hidden then
+      local left = ("%s--%s%s"):format(flag[2] and ("-" .. flag[2] .. ", ") or "    ", flag[1], flag.value and (" " .. flag.value) or "")
+      lines[#lines + 1] = ("  %-28s %s"):format(left, flag.help)
+    end
   end
   lines[#lines + 1] = ("  %-28s %s"):format("-h, --help", "this text")
   return table.concat(lines, "\n") .. "\n"

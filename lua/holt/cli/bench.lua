@@ -16,11 +16,11 @@ local verb = {
   },
   flags = {
     { "json", help = "print one JSON object a line" },
-    { "seconds", "s", value = "N", help = "for each workload (3)", kind = "seconds" },
+    { "seconds", "s", value = "N", help = "for each workload (3)", kind = "seconds", min = 0.1 },
     { "only", value = "WORKLOAD", help = "this workload only",
       values = { "bus_raw_64B", "bus_raw_1KiB", "bus_msgpack_5f", "bus_rtt_64B", "bus_call_64B" } },
-    { "role", value = "ROLE", help = "be the sink or the source (the command does this by itself)", values = { "sink", "source" } },
-    { "connect", value = "ADDRESS", help = "with --role source: the sink" },
+    { "role", is_hidden = true, value = "ROLE", help = "be the sink or the source", values = { "sink", "source" } },
+    { "connect", is_hidden = true, value = "ADDRESS", help = "with --role source: the sink" },
   },
   arguments = { min = 1, max = 1, names = "what to measure (bus)" },
 }

@@ -21,9 +21,9 @@ local verb = {
     { "NO_COLOR=1 holt demo | tee demo.txt", "without colour, into a file too" },
   },
   flags = {
-    { "node", value = "NAME", help = "be one of its nodes (the demo does this by itself)" },
-    { "listen", value = "ADDRESS", help = "with --node: where it listens" },
-    { "connect", value = "ADDRESS", help = "with --node: whom it dials", is_repeatable = true },
+    { "node", is_hidden = true, value = "NAME", help = "be one of its nodes (the demo does this by itself)" },
+    { "listen", is_hidden = true, value = "ADDRESS", help = "with --node: where it listens" },
+    { "connect", is_hidden = true, value = "ADDRESS", help = "with --node: whom it dials", is_repeatable = true },
   },
 }
 

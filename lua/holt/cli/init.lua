@@ -8,7 +8,7 @@ local term = require("holt.cli.term")
 
 local M = {}
 
-local VERBS = { "run", "up", "demo", "bench", "explain", "help" }
+local VERBS = { "run", "up", "demo", "bench", "explain" }
 
 local function general_help()
   local lines = {
@@ -25,9 +25,8 @@ local function general_help()
     "Verbs:",
   }
   for _, name in ipairs(VERBS) do
-    if name ~= "help" then
-      lines[#lines + 1] = ("  %-10s %s"):format(name, require("holt.cli." .. name).summary)
-    end
+    local summary = require("holt.cli." .. name).summary
+    lines[#lines + 1] = ("  %-10s %s"):format(name, summary:match("^.-%.%f[ \0]") or summary)
   end
   lines[#lines + 1] = ""
   lines[#lines + 1] = "holt VERB --help says more about one; holt --version tells the version."
@@ -62,7 +61,7 @@ local function dispatch(argv)
   elseif name == "help" then
     return dispatch({ argv[2], "--help" })
   elseif not is_verb(name) then
-    local near = options.nearest(name, VERBS)
+    local near = options.nearest(name, name:sub(1, 1) == "-" and { "--version", "--help" } or VERBS)
     return usage_error(("there is no verb '%s'%s"):format(name, near and (", did you mean: holt " .. near) or "; see: holt --help"))
   end
   local verb = require("holt.cli." .. name)

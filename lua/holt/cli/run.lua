@@ -2,6 +2,7 @@
 local config = require("holt.config")
 local control = require("holt.control")
 local core = require("holt.core")
+local options = require("holt.options")
 local term = require("holt.cli.term")
 local topology = require("holt.topology")
 
@@ -18,6 +19,8 @@ local verb = {
     { "name", "n", value = "NAME", help = "the node's name (a random one)" },
     { "listen", "l", value = "ADDRESS", help = "listen at host:port or :port; may be repeated", is_repeatable = true },
     { "connect", "c", value = "ADDRESS", help = "dial host:port or :port; may be repeated", is_repeatable = true },
+    { "advertise", value = "ADDRESS", help = "where others can dial this node, when not at its listen address", is_repeatable = true },
+    { "transport", value = "NAME", help = "tcp, or unix: addresses are then paths (tcp)", values = { "tcp", "unix" } },
     { "channel", value = "NAME", help = "only nodes of one channel talk" },
     { "timeout", value = "SECONDS", help = "give a link up after this silence (60)", kind = "seconds" },
     { "ack-interval", value = "SECONDS", help = "acknowledge at least this often (1)", kind = "seconds" },
@@ -26,6 +29,10 @@ local verb = {
     { "buffer-bytes", value = "BYTES", help = "and at most these bytes (16 MiB)", kind = "integer" },
     { "overflow", value = "POLICY", help = "then: drop_oldest, wait or error", values = { "drop_oldest", "wait", "error" } },
     { "max-peers", value = "COUNT", help = "links a node may have (1000)", kind = "integer" },
+    { "backoff-min", value = "SECONDS", help = "first wait before dialling anew (0.1)", kind = "seconds" },
+    { "backoff-max", value = "SECONDS", help = "longest such wait (30)", kind = "seconds" },
+    { "request-timeout", value = "SECONDS", help = "how long a call waits when it is not told (5)", kind = "seconds" },
+    { "drain-timeout", value = "SECONDS", help = "how long an end waits for acknowledgements", kind = "seconds" },
     { "insecure", help = "may listen outside this machine without encryption" },
     { "topology", "t", value = "FILE", help = "take this node's settings from a topology file" },
     { "control", value = "PATH", help = "place of the control socket, or \"none\"" },
@@ -49,6 +56,10 @@ local function layers(values)
     if not NOT_SETTINGS[key] then
       flags[key] = value
     end
+  end
+  local problem = options.problems(flags, config.rules)
+  if problem then
+    return nil, "run: " .. problem:gsub("_", "-"):gsub("^option '", "'--")
   end
   local launcher = {}
   if values.topology then

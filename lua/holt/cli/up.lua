@@ -67,6 +67,14 @@ function verb.run(values, arguments)
     term.say("%s", tostring(err))
     return 2
   end
+  for _, node in ipairs(plan.nodes) do
+    local script, why = io.open(node.script)
+    if not script then
+      term.say("%s: the script of node '%s' cannot be read: %s; scripts are looked for beside the file", file, node.name, why)
+      return 2
+    end
+    script:close()
+  end
   local width, ready = 0, 0
   for _, node in ipairs(plan.nodes) do
     width = math.max(width, #node.name)
