@@ -69,8 +69,7 @@ struct lua_stream {
   char why[256];
 };
 
-/* --- Objects and their boxes
- * ------------------------------------------------------------------------------------ */
+/* --- Objects and their boxes ---------------------------------------------------------------------- */
 
 static void object_init(struct object *object, unsigned refs) {
   object->refs = refs;
@@ -96,7 +95,7 @@ static void **push_box(lua_State *L, const char *type) {
 
 static void *check_box(lua_State *L, int index, const char *type) {
   void **box = luaL_checkudata(L, index, type);
-  luaL_argcheck(L, *box != NULL, index, "it is gone");
+  if (*box == NULL) luaL_argerror(L, index, "it is gone");
   return *box;
 }
 
@@ -120,12 +119,11 @@ static int l_closed(lua_State *L) {
   void **box = luaL_testudata(L, 1, LISTENER);
   if (box == NULL) box = luaL_testudata(L, 1, DIAL);
   if (box == NULL) box = luaL_checkudata(L, 1, STREAM);
-  luaL_argcheck(L, *box != NULL, 1, "it is gone");
+  if (*box == NULL) return luaL_argerror(L, 1, "it is gone");
   return go_closed(L, *box, 0, HOLT__NO_DEADLINE);
 }
 
-/* --- Streams
- * ---------------------------------------------------------------------------------------------------- */
+/* --- Streams -------------------------------------------------------------------------------------- */
 
 static int stream_write(struct holt_stream *stream, const void *data, size_t len) {
   struct lua_stream *s = HOLT_CONTAINER(stream, struct lua_stream, stream);
@@ -228,8 +226,7 @@ static int l_end(lua_State *L) {
   return 0;
 }
 
-/* --- Dialling
- * --------------------------------------------------------------------------------------------------- */
+/* --- Dialling ------------------------------------------------------------------------------------- */
 
 static void dial_close(struct holt_transport_handle *handle) {
   struct lua_dial *d = HOLT_CONTAINER(handle, struct lua_dial, handle);
@@ -301,8 +298,7 @@ static int l_dial_failed(lua_State *L) {
   return 0;
 }
 
-/* --- Listening
- * -------------------------------------------------------------------------------------------------- */
+/* --- Listening ------------------------------------------------------------------------------------ */
 
 static void listener_close(struct holt_transport_handle *handle) {
   struct lua_listener *l = HOLT_CONTAINER(handle, struct lua_listener, handle);
@@ -368,8 +364,7 @@ static int l_accept(lua_State *L) {
   return 1;
 }
 
-/* --- The transport
- * ---------------------------------------------------------------------------------------------- */
+/* --- The transport -------------------------------------------------------------------------------- */
 
 static void transport_free(struct holt_transport *transport) {
   struct lua_transport *t = HOLT_CONTAINER(transport, struct lua_transport, transport);
