@@ -56,7 +56,7 @@ describe("the transport unix", function()
   end)
 
   it("takes the place of a socket that a dead process left", function()
-    assert(os.execute(("lua5.4 -e 'package.cpath=%q package.path=%q"):format("build/release/lib/?.so", "lua/?.lua;lua/?/init.lua")
+    assert(os.execute(("lua5.4 -e 'package.cpath=%q package.path=%q"):format(package.cpath, package.path)
       .. (' require("holt").node { transport = "unix", listen = %q } os.execute("kill -9 $PPID")\' >/dev/null 2>&1; true'):format(path)))
     assert(io.popen("test -S " .. path .. " && echo there"):read("l") == "there", "nothing was left behind")
     local a = make({ name = "a", transport = "unix", listen = path })
