@@ -97,27 +97,46 @@ static int emit_wait(lua_State *L, struct lua_node *node, struct holt_buf subjec
 #define BURST_EVENTS 1000
 #define BURST_BYTES  (1024 * 1024)
 
+struct breath {
+  struct holt_wait wait;
+  int status; /* how the emit before it ended */
+  struct holt_err err;
+};
+
 static int breath_finish(lua_State *L, struct holt_wait *wait) {
-  free(wait);
-  return push_result(L, 0, NULL);
+  struct breath *breath = HOLT_CONTAINER(wait, struct breath, wait);
+  struct holt_err err = breath->err;
+  int status = breath->status;
+  free(breath);
+  return push_result(L, status, &err);
 }
 
 static void breath_cancel(struct holt_wait *wait) {
-  free(wait);
+  free(HOLT_CONTAINER(wait, struct breath, wait));
 }
 
-static int take_breath(lua_State *L, struct lua_node *node) {
+static int take_breath(lua_State *L, int status, const struct holt_err *err) {
+  if (!holt_wait_is_possible(L)) return push_result(L, status, err);
+  if (!lua_isyieldable(L)) { /* the main thread of plain Lua */
+    holt_script_turn(holt_script_of(L), false);
+    return push_result(L, status, err);
+  }
+  struct breath *breath = holt_alloc(sizeof *breath);
+  breath->status = status;
+  if (status != 0) breath->err = *err;
+  holt_wait_init(&breath->wait, L, breath_finish, breath_cancel);
+  holt_wait_wake(&breath->wait);
+  return holt_wait_park(L, &breath->wait);
+}
+
+/* Count an emit, however it ended: one that only fails must not keep the loop from its turn either. */
+static int end_emit(lua_State *L, struct lua_node *node, int status, size_t len, const struct holt_err *err) {
+  node->burst_bytes += len;
+  if (++node->burst_events < BURST_EVENTS && node->burst_bytes < BURST_BYTES)
+    return push_result(L, status, err);
   node->burst_events = 0;
   node->burst_bytes = 0;
-  if (!holt_wait_is_possible(L)) return push_result(L, 0, NULL);
-  if (!lua_isyieldable(L)) { /* the main thread of plain Lua */
-    holt_script_turn(node->script, false);
-    return push_result(L, 0, NULL);
-  }
-  struct holt_wait *wait = holt_alloc(sizeof *wait);
-  holt_wait_init(wait, L, breath_finish, breath_cancel);
-  holt_wait_wake(wait);
-  return holt_wait_park(L, wait);
+  return take_breath(L, status, err);
 }
 
 /* emit(node, subject, ...) -> true | nil, err */
@@ -130,7 +149,7 @@ int holt__l_emit(lua_State *L) {
     return luaL_argerror(L, 2, err.message);
   if (node->node == NULL) {
     holt_err_set(&err, HOLT_ECLOSED, "the node is closed; nothing was sent");
-    return holt_lua_fail(L, &err);
+    return end_emit(L, node, HOLT_ECLOSED, 0, &err);
   }
   uint8_t codec = node->rule_count > 0 ? holt__codec_of(node, subject) : node->codec;
   int rc = holt__values_encode(L, node, codec, 3, "node:emit", 1, &payload, &err);
@@ -142,8 +161,5 @@ int holt__l_emit(lua_State *L) {
     rc = holt_bus_emit(holt_node_bus(node->node), (const char *)subject.data, subject.len, codec, payload,
                        &err);
   if (rc == HOLT_EAGAIN) return emit_wait(L, node, subject, codec, payload);
-  node->burst_bytes += payload.len;
-  if (rc == 0 && (++node->burst_events >= BURST_EVENTS || node->burst_bytes >= BURST_BYTES))
-    return take_breath(L, node);
-  return push_result(L, rc, &err);
+  return end_emit(L, node, rc, payload.len, &err);
 }
