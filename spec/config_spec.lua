@@ -1,4 +1,5 @@
 local config = require("holt.config")
+local holt = require("holt")
 
 describe("settings", function()
   local environment, getenv = {}, os.getenv
@@ -12,7 +13,7 @@ describe("settings", function()
   after_each(function()
     os.getenv = getenv -- luacheck: ignore 122
     config.reset()
-    config.resolve({}) -- taken, so that no later node sees what was set here
+    config.take() -- so that no later node sees what was set here
   end)
 
   it("come from the flags before the environment before the file before the script", function()
@@ -50,7 +51,17 @@ describe("settings", function()
   it("apply to the first node only; further ones are the script's alone", function()
     environment.HOLT_NAME = "first"
     assert.equal("first", config.resolve({ name = "a" }).name)
+    config.take()
     assert.equal("b", config.resolve({ name = "b" }).name)
+  end)
+
+  it("are left to the next try when the first node could not be made", function()
+    environment.HOLT_NAME = "first"
+    assert.is_false((pcall(holt.node, { listen = "nonsense" })))
+    local node = holt.node({ transport = "memory", name = "script" })
+    local name = node.name
+    node:close()
+    assert.equal("first", name)
   end)
 
   it("refuse an unknown flag with the nearest option", function()

@@ -677,6 +677,21 @@ describe("misuse of a node is told at the caller's line:", function()
   end
 end)
 
+describe("a node that its own codec closes", function()
+  it("answers closed to the emit and to the call, and sends nothing", function()
+    for what, send in pairs({
+      emit = function(node) return node:emit("a", 1) end,
+      call = function(node) return node:call("a", 1) end,
+    }) do
+      local node
+      node = holt.node({ transport = "memory", codec = { function() node:close() return "x" end, print } })
+      local ok, err = send(node)
+      assert.is_nil(ok, what)
+      assert.equal("closed", err.code, what)
+    end
+  end)
+end)
+
 describe("a node that cannot be as it should", function()
   it("is not made when its address is in use, and says what to do", function()
     local first = holt.node({ listen = "127.0.0.1:0" })

@@ -1,5 +1,6 @@
 local core = require("holt.core")
 local holt = require("holt")
+local nodes = require("spec.helper.nodes")
 
 describe("a call that waits", function()
   it("returns on the main thread once the loop has turned far enough", function()
@@ -72,6 +73,25 @@ describe("a call that waits", function()
     assert.is_false(closed)
     assert.matches("cannot close a coroutine that waits", problem)
     assert.same({ true, true, "slept" }, { task:join(5) })
+  end)
+
+  it("keeps a task's own coroutine from being resumed or closed by somebody else", function()
+    local own
+    local task = holt.go(function()
+      own = coroutine.running()
+      holt.sleep(0.01)
+      coroutine.yield()
+      return "ended"
+    end)
+    holt.sleep(0.001)
+    local ok, message = coroutine.resume(own)
+    assert.is_false(ok)
+    assert.matches("cannot resume the coroutine of a task", message)
+    local closed, problem = pcall(coroutine.close, own)
+    assert.is_false(closed)
+    assert.matches("cannot close the coroutine of a task", problem)
+    assert.same({ true, "ended" }, { task:join(5) })
+    assert.is_false((coroutine.resume(own))) -- idle now, or at work for another task
   end)
 
   it("lets an error out of a wrapped coroutine with its place", function()
@@ -171,6 +191,24 @@ describe("a task", function()
     gate:open()
     task:join(5)
     assert.equal("done", task:status())
+  end)
+
+  it("leaves no debug hook to the next one in its coroutine", function()
+    local first
+    holt.go(function()
+      first = coroutine.running()
+      debug.sethook(function() end, "l")
+    end):join(5)
+    collectgarbage() -- lets go of the task, and with it of its coroutine
+    collectgarbage()
+    local tasks, hooks = {}, {}
+    for i = 1, 300 do -- more than lie idle
+      tasks[i] = holt.go(function()
+        hooks[coroutine.running()] = debug.gethook() or "none"
+      end)
+    end
+    tasks[#tasks]:join(5)
+    assert.equal("none", hooks[first])
   end)
 
   it("gives a time-out to who joins too briefly, and lives on", function()
@@ -414,6 +452,21 @@ describe("a timer", function()
     assert.is_false(has_run)
   end)
 
+  it("does not run when one that was due in the same turn canceled it", function()
+    local timers, ran = {}, {}
+    for i = 1, 2 do
+      timers[i] = holt.after(0.002, function()
+        ran[#ran + 1] = timers[3 - i]:cancel()
+      end)
+    end
+    local started = holt.now()
+    holt.sleep(0)
+    while holt.now() - started < 0.01 do -- luacheck: ignore 542
+    end
+    holt.sleep(0.01)
+    assert.same({ true }, ran)
+  end)
+
   it("never overlaps with itself and skips what it missed", function()
     local running, most, runs, gate = 0, 0, 0, core.gate()
     local timer
@@ -462,5 +515,48 @@ describe("a timer", function()
     assert.has_error(function()
       holt.every(0, print)
     end, "holt.every: seconds must be more than 0, got 0")
+  end)
+end)
+
+describe("a task of a process of its own", function()
+  nodes.guard(before_each, after_each)
+
+  it("ends when it is canceled, though it emits without ever waiting", function()
+    local program = nodes.holt("run", "--control=none", nodes.write("emits.lua", [[
+      local holt = require("holt")
+      local node = holt.node { transport = "memory" }
+      local emitted = 0
+      local task = holt.go(function()
+        while true do
+          node:emit("x", 1)
+          emitted = emitted + 1
+        end
+      end)
+      holt.after(0.02, function()
+        task:cancel()
+        task:join()
+        print(task:status(), emitted > 0)
+        holt.exit(0)
+      end)
+    ]]))
+    assert.same(0, (program:wait(10)))
+    assert.same("canceled\ttrue", program:output("stdout"))
+  end)
+
+  it("may wait for a stream when plain Lua ends", function()
+    local program = nodes.plain_lua [[
+      local holt, core = require("holt"), require("holt.core")
+      local listener = core.listen("127.0.0.1:0")
+      holt.go(function()
+        local stream = assert(core.connect(listener:address()))
+        core.go(function() stream:read() end)
+        stream:read()
+      end)
+      assert(listener:accept(5))
+      holt.sleep(0.01)
+      print("ends")
+    ]]
+    assert.same({ 0, nil }, { program:wait(10) })
+    assert.same("ends", program:output())
   end)
 end)

@@ -93,7 +93,7 @@ local function from_environment()
   return values
 end
 
----Merge all layers over what the script says.
+---Merge all layers over what the script says, until a node has taken them.
 ---@param script table<string, any>
 ---@return table<string, any> values
 ---@return table<string, "flags"|"environment"|"file"|"script"> origins
@@ -105,7 +105,6 @@ function M.resolve(script)
   if is_taken then
     return values, origins
   end
-  is_taken = true
   layers.environment = from_environment()
   for i = #order, 1, -1 do
     for name, value in pairs(layers[order[i]] or {}) do
@@ -113,6 +112,11 @@ function M.resolve(script)
     end
   end
   return values, origins
+end
+
+---A node stands: further ones are the script's alone. One that failed leaves the layers to the next try.
+function M.take()
+  is_taken = true
 end
 
 ---Forget all layers, and that a node has taken them: for tests.

@@ -14,8 +14,14 @@ local DEPTH_MAX = 64
 
 -- --- Values to JSON ---------------------------------------------------------------------------------------------
 
+-- The text of any value; its __tostring may raise, or give no text.
+local function text_of(value)
+  local ok, text = pcall(tostring, value)
+  return ok and text or ("a %s whose __tostring raises"):format(type(value))
+end
+
 local function strange(value)
-  return { ["$type"] = math.type(value) or type(value), text = tostring(value) }
+  return { ["$type"] = math.type(value) or type(value), text = text_of(value) }
 end
 
 local convert
@@ -26,18 +32,18 @@ local function convert_table(value, depth, seen)
   end
   seen[value] = true
   local result, count = {}, 0
-  for _ in pairs(value) do
+  for _ in next, value do -- what it holds, whatever its metamethods say
     count = count + 1
   end
-  if count > 0 and count == #value then
+  if count > 0 and count == rawlen(value) then
     for i = 1, count do
-      result[i] = convert(value[i], depth + 1, seen)
+      result[i] = convert(rawget(value, i), depth + 1, seen)
     end
   elseif count == 0 then
     result = value -- an empty array or object stays what it was
   else
-    for key, item in pairs(value) do
-      local name = type(key) == "string" and key or tostring(key)
+    for key, item in next, value do
+      local name = type(key) == "string" and key or text_of(key)
       result[name] = convert(item, depth + 1, seen)
     end
   end
@@ -82,7 +88,7 @@ local function error_of(value)
   if errors.is(value) then
     return { code = value.code, message = value.message, hint = value.hint, node = value.node }
   end
-  return { code = "script_error", message = tostring(value) }
+  return { code = "script_error", message = text_of(value) }
 end
 
 -- --- Operations -------------------------------------------------------------------------------------------------
@@ -199,7 +205,7 @@ function M.answer(context, line)
   if ok then
     return text
   end
-  return answer_of(json.null, false, false, text)
+  return answer_of(id, false, false, text)
 end
 
 ---Answer requests until the socket is closed; run this in a task.

@@ -478,6 +478,7 @@ function M.new(given)
       give_up(node, failure)
     end
   end
+  config.take()
   if M.on_new then
     M.on_new(node)
   end

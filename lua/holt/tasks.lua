@@ -68,6 +68,9 @@ function M.after(seconds, f, ...)
   local count, arguments = select("#", ...), { ... }
   return new_timer(f, function(timer)
     sleep(seconds)
+    if timer.is_over then -- canceled when it was due already
+      return
+    end
     timer.is_waiting, timer.is_over = false, true
     f(table.unpack(arguments, 1, count))
   end)

@@ -147,6 +147,7 @@ int holt__l_emit(lua_State *L) {
   struct holt_err err;
   if (holt_subject_check((const char *)subject.data, subject.len, false, &err) != 0)
     return luaL_argerror(L, 2, err.message);
+  if (holt_wait_is_canceled(L)) holt_wait_check(L); /* else a task that only emits could never be canceled */
   if (node->node == NULL) {
     holt_err_set(&err, HOLT_ECLOSED, "the node is closed; nothing was sent");
     return end_emit(L, node, HOLT_ECLOSED, 0, &err);
@@ -157,6 +158,8 @@ int holt__l_emit(lua_State *L) {
     lua_settop(L, 4);
     return 2;
   }
+  if (rc == 0 && node->node == NULL) /* closed by a codec written in Lua */
+    rc = holt_err_set(&err, HOLT_ECLOSED, "the node was closed before the event could be sent");
   if (rc == 0)
     rc = holt_bus_emit(holt_node_bus(node->node), (const char *)subject.data, subject.len, codec, payload,
                        &err);

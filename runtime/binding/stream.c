@@ -84,8 +84,17 @@ struct holt__lua_stream *holt__stream_adopt(struct holt_stream *stream) {
   return s;
 }
 
+/* Whoever waits has the stream on its stack, so only at the end of the state there may be waiters left: they
+ * are canceled later, and must not find their way back here. */
+static void forget_all(struct holt_list *waiters) {
+  while (holt_list_shift(waiters) != NULL) {
+  }
+}
+
 void holt__stream_drop(struct holt__lua_stream *s) {
   let_go(s, false, HOLT_ECLOSED);
+  forget_all(&s->readers);
+  forget_all(&s->writers);
   holt_list_remove(&s->node);
   holt_writer_free(&s->in);
   free(s);

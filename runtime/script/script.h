@@ -76,8 +76,10 @@ struct holt_wait {
  * cannot yield (inside table.sort, string.gsub, a finaliser), and `canceled` when the task has been canceled
  * meanwhile. */
 void holt_wait_check(lua_State *L);
-/* Whether holt_wait_check would let it pass. */
+/* Whether Lua can yield here, or the loop be turned: else holt_wait_check raises `cannot_block`. */
 bool holt_wait_is_possible(lua_State *L);
+/* Whether holt_wait_check would raise `canceled`: for calls that wait only now and then. */
+bool holt_wait_is_canceled(lua_State *L);
 void holt_wait_init(struct holt_wait *wait, lua_State *L, int (*finish)(lua_State *, struct holt_wait *),
                     void (*cancel)(struct holt_wait *));
 /* The last act of a function called by Lua: `return holt_wait_park(L, wait)`. */

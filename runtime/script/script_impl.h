@@ -51,6 +51,9 @@ static inline bool holt__is_mark(lua_State *co) {
 void holt__wait_block(lua_State *L, struct holt_wait *wait);
 /* Put a task where the next run finds it. */
 void holt__task_ready(struct holt_task *task);
+/* Whether the coroutine at `index` runs a task, or did: only the scheduler may resume and close such a one.
+ */
+bool holt__is_task_coroutine(lua_State *L, int index);
 /* Replace coroutine.resume, wrap and close by those that pass a park on. */
 void holt__coroutine_install(lua_State *L);
 /* Cancel the wait of every parked task and free all tasks. */

@@ -34,11 +34,34 @@ static int l_body(lua_State *L) {
 
 /* --- The pool ------------------------------------------------------------------------------------- */
 
+#define COROUTINES "holt.coroutines" /* in the registry: the tasks' coroutines, as weak keys */
+
 static int l_new_coroutine(lua_State *L) {
   struct holt_task *task = lua_touserdata(L, 1);
+  if (!luaL_getsubtable(L, LUA_REGISTRYINDEX, COROUTINES)) {
+    lua_createtable(L, 0, 1);
+    lua_pushliteral(L, "k");
+    lua_setfield(L, -2, "__mode");
+    lua_setmetatable(L, -2);
+  }
   task->co = lua_newthread(L);
+  lua_pushvalue(L, -1);
+  lua_pushboolean(L, 1);
+  lua_rawset(L, -4);
   task->ref = luaL_ref(L, LUA_REGISTRYINDEX);
   return 0;
+}
+
+bool holt__is_task_coroutine(lua_State *L, int index) {
+  index = lua_absindex(L, index);
+  if (lua_getfield(L, LUA_REGISTRYINDEX, COROUTINES) != LUA_TTABLE) {
+    lua_pop(L, 1);
+    return false;
+  }
+  lua_pushvalue(L, index);
+  bool is_ours = lua_rawget(L, -2) != LUA_TNIL;
+  lua_pop(L, 2);
+  return is_ours;
 }
 
 static struct holt_task *make(struct holt_script *script) {
@@ -91,6 +114,8 @@ static void give_back(struct holt_task *task) {
     return;
   }
   lua_settop(task->co, 0);
+  lua_sethook(task->co, NULL, 0,
+              0); /* debug.sethook is for one coroutine; the next body never asked for it */
   task->pooled = script->pool;
   script->pool = task;
   script->pool_count++;

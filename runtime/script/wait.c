@@ -40,8 +40,12 @@ static bool has_way(lua_State *L, const struct holt_script *script) {
 }
 
 bool holt_wait_is_possible(lua_State *L) {
+  return has_way(L, holt_script_of(L));
+}
+
+bool holt_wait_is_canceled(lua_State *L) {
   const struct holt_script *script = holt_script_of(L);
-  return has_way(L, script) && (script->current == NULL || !script->current->is_cancel_pending);
+  return script->current != NULL && script->current->is_cancel_pending && has_way(L, script);
 }
 
 void holt_wait_check(lua_State *L) {
@@ -180,6 +184,12 @@ static int resume_end(lua_State *L, int got) {
 static int l_resume(lua_State *L) {
   lua_State *co = check_coroutine(L);
   int count = lua_gettop(L) - 1;
+  if (holt__is_task_coroutine(L, 1)) {
+    lua_pushliteral(L,
+                    "cannot resume the coroutine of a task: the scheduler does; run what you want to resume "
+                    "in a coroutine of your own (coroutine.create)");
+    return resume_end(L, -1);
+  }
   if (!hand_over(L, co, 1)) return resume_end(L, -1);
   return resume_end(L, carry(L, co, count, resume_on));
 }
@@ -239,6 +249,8 @@ static int l_wrap(lua_State *L) {
 /* Upvalue 1 is Lua's own coroutine.close. */
 static int l_close(lua_State *L) {
   lua_State *co = check_coroutine(L);
+  if (holt__is_task_coroutine(L, 1))
+    return luaL_error(L, "cannot close the coroutine of a task; end it with task:cancel()");
   if (is_parked(co))
     return luaL_error(L, "cannot close a coroutine that waits (in a call such as holt.sleep)");
   lua_settop(L, 1);

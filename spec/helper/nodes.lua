@@ -97,7 +97,7 @@ end
 local function launch(self, command)
   command.stdout, command.stderr, command.die_with_parent = "pipe", "pipe", true
   command.env = command.env or {}
-  command.env.LD_PRELOAD = false
+  command.env.LD_PRELOAD = command.env.LD_PRELOAD or false
   command.env.HOLT_LAUNCHED = false
   self.process = _G.assert(core.spawn(command))
   self.readers = {
@@ -118,6 +118,16 @@ end
 ---@return spec.Program
 function M.holt(...)
   return run { M.executable, ... }
+end
+
+---Run a text in plain lua5.4, with the module that is being tested.
+---@param code string
+---@return spec.Program
+function M.plain_lua(code)
+  local command = { "lua5.4", "-e", code }
+  command.env = { LUA_PATH = package.path, LUA_CPATH = package.cpath }
+  command.env.LD_PRELOAD = os.getenv("LD_PRELOAD") -- the sanitizer that the module was built with
+  return run(command)
 end
 
 ---The same with variables in its environment.
