@@ -129,8 +129,15 @@ function tells.disconnect(node, peer, told)
   end
 end
 
--- The other side refused us, or its host is unknown, and will again until somebody changes a setting: that is worth a word, once.
-local REFUSALS = { unknown_host = true, wrong_channel = true, wrong_version = true, name_in_use = true, max_peers = true, self_connect = true }
+-- The other side refused us, or its host is unknown, and that stays so until somebody changes a setting: worth a word, once.
+local REFUSALS = {
+  unknown_host = true,
+  wrong_channel = true,
+  wrong_version = true,
+  name_in_use = true,
+  max_peers = true,
+  self_connect = true,
+}
 
 function tells.backoff(node, peer, told)
   local err = told.err
