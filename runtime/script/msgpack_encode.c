@@ -1,7 +1,9 @@
-/* msgpack_encode.c - values of Lua to canonical MessagePack, by msgpack-c's packer. */
+/* msgpack_encode.c - values of Lua to canonical MessagePack, by msgpack-c's packer: its template, so that
+ * what it writes goes straight into our buffer. */
 #include <float.h>
 #include <math.h>
-#include <msgpack/pack.h>
+#include <msgpack/pack_define.h>
+#include <msgpack/timestamp.h>
 #include <stdlib.h>
 
 #include "script/codec.h"
@@ -9,24 +11,25 @@
 struct encoder {
   lua_State *L;
   struct holt_writer *out;
-  msgpack_packer packer;
   struct holt_err *err;
 };
 
-static inline void append(struct holt_writer *out, const void *data, size_t len) {
+static inline int append(struct holt_writer *out, const void *data, size_t len) {
   if (out->cap - out->len < len) {
     holt_write_bytes(out, data, len);
-    return;
+    return 0;
   }
   memcpy(out->data + out->len, data, len);
   out->len += len;
-}
-
-/* For the packer. */
-static int put(void *arg, const char *data, size_t len) {
-  if (len > 0) append(arg, data, len);
   return 0;
 }
+
+#define msgpack_pack_inline_func(name)             static inline __attribute__((unused)) int pack##name
+#define msgpack_pack_inline_func_cint(name)        static inline __attribute__((unused)) int pack##name
+#define msgpack_pack_inline_func_fixint(name)      static inline __attribute__((unused)) int pack_fix##name
+#define msgpack_pack_user                          struct holt_writer *
+#define msgpack_pack_append_buffer(user, buf, len) return append(user, buf, len)
+#include <msgpack/pack_template.h>
 
 /* Text or bytes: other languages tell them apart, and the same string must always give the same form. */
 static bool is_utf8(const unsigned char *at, size_t len) {
@@ -57,9 +60,10 @@ static void put_string(struct encoder *e, int at) {
   size_t len;
   const char *text = lua_tolstring(e->L, at, &len);
   if (is_utf8((const unsigned char *)text, len))
-    msgpack_pack_str_with_body(&e->packer, text, len);
+    pack_str(e->out, len);
   else
-    msgpack_pack_bin_with_body(&e->packer, text, len);
+    pack_bin(e->out, len);
+  append(e->out, text, len);
 }
 
 static void put_float(struct encoder *e, double v) {
@@ -69,9 +73,9 @@ static void put_float(struct encoder *e, double v) {
   }
   bool fits = isinf(v) || (fabs(v) <= FLT_MAX && (double)(float)v == v);
   if (fits)
-    msgpack_pack_float(&e->packer, (float)v);
+    pack_float(e->out, (float)v);
   else
-    msgpack_pack_double(&e->packer, v);
+    pack_double(e->out, v);
 }
 
 static bool is_empty(lua_State *L, int table) {
@@ -103,7 +107,7 @@ static bool is_array(lua_State *L, int table, size_t *count) {
 static int encode(struct encoder *e, int at, struct holt_codec_path *path);
 
 static int encode_array(struct encoder *e, int table, size_t count, struct holt_codec_path *path) {
-  msgpack_pack_array(&e->packer, count);
+  pack_array(e->out, count);
   struct holt_codec_path inner = {.outer = path, .L = e->L};
   int rc = 0;
   for (size_t i = 1; i <= count && rc == 0; i++) {
@@ -191,7 +195,11 @@ static int reorder(struct encoder *e, size_t start, struct entry *entries, size_
 
 static int encode_key(struct encoder *e, int key, struct holt_codec_path *path) {
   int type = lua_type(e->L, key);
-  if (type == LUA_TSTRING || type == LUA_TNUMBER || type == LUA_TBOOLEAN) return encode(e, key, path);
+  if (type == LUA_TSTRING) {
+    put_string(e, key);
+    return 0;
+  }
+  if (type == LUA_TNUMBER || type == LUA_TBOOLEAN) return encode(e, key, path);
   char what[80];
   snprintf(what, sizeof what, "a %s cannot be a key; use a string or a number", lua_typename(e->L, type));
   return holt_codec_fail(path, e->err, what);
@@ -219,9 +227,7 @@ static void put_map_header(struct encoder *e, size_t at, size_t count) {
   holt_writer_grow(e->out, header - 1);
   memmove(e->out->data + at + header, e->out->data + at + 1, len);
   struct holt_writer in_place = {.data = e->out->data + at, .cap = header};
-  msgpack_packer packer;
-  msgpack_packer_init(&packer, &in_place, put);
-  msgpack_pack_map(&packer, count);
+  pack_map(&in_place, count);
 }
 
 static int encode_map(struct encoder *e, int table, struct holt_codec_path *path) {
@@ -232,8 +238,8 @@ static int encode_map(struct encoder *e, int table, struct holt_codec_path *path
   holt_write_u8(e->out, 0);
   int rc = 0;
   lua_pushnil(e->L);
+  inner.key = lua_gettop(e->L);
   while (lua_next(e->L, table) != 0) {
-    inner.key = lua_gettop(e->L) - 1;
     entries = more_entries(entries, few, count);
     if (entries == NULL) {
       lua_pop(e->L, 2);
@@ -277,17 +283,17 @@ static int encode(struct encoder *e, int at, struct holt_codec_path *path) {
     return holt_err_set(e->err, HOLT_ETOOLARGE, "the message is larger than 64 MiB; send it in pieces");
   switch (lua_type(e->L, at)) {
   case LUA_TNIL:
-    msgpack_pack_nil(&e->packer);
+    pack_nil(e->out);
     return 0;
   case LUA_TBOOLEAN:
     if (lua_toboolean(e->L, at))
-      msgpack_pack_true(&e->packer);
+      pack_true(e->out);
     else
-      msgpack_pack_false(&e->packer);
+      pack_false(e->out);
     return 0;
   case LUA_TNUMBER:
     if (lua_isinteger(e->L, at))
-      msgpack_pack_int64(&e->packer, lua_tointeger(e->L, at));
+      pack_int64(e->out, lua_tointeger(e->L, at));
     else
       put_float(e, lua_tonumber(e->L, at));
     return 0;
@@ -298,7 +304,7 @@ static int encode(struct encoder *e, int at, struct holt_codec_path *path) {
     return encode_table(e, at, path);
   case LUA_TLIGHTUSERDATA:
     if (lua_touserdata(e->L, at) == NULL) { /* holt.null */
-      msgpack_pack_nil(&e->packer);
+      pack_nil(e->out);
       return 0;
     }
     break;
@@ -313,7 +319,6 @@ static int encode(struct encoder *e, int at, struct holt_codec_path *path) {
 
 int holt_msgpack_encode(lua_State *L, int first, int last, struct holt_writer *out, struct holt_err *err) {
   struct encoder e = {.L = L, .out = out, .err = err};
-  msgpack_packer_init(&e.packer, out, put);
   size_t before = out->len;
   if (last - first + 1 > HOLT_CODEC_VALUES_MAX)
     return holt_err_set(err, HOLT_ECODEC, "%d values in one message, and %d are allowed; send a table",
