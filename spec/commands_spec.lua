@@ -56,6 +56,18 @@ describe("the command line", function()
     end)()]]) })
   end)
 
+  it("ends a node on SIGTERM although its script emits for ever and never looks at the answer", function()
+    local node = nodes.start({
+      name = "flood",
+      script = [[
+        local holt = require("holt")
+        node = holt.node { channel = "spec" }
+        holt.go(function() while true do node:emit("n", 1) end end)
+      ]],
+    })
+    assert.same(0, (node:stop()))
+  end)
+
   it("ends a node cleanly on SIGTERM and SIGINT, after what it sent has arrived", function()
     local a = nodes.start { name = "a", script = [[
       count = 0
