@@ -26,8 +26,9 @@ struct holt_bus_link *holt__bus_link(struct holt_bus *bus, struct holt_link *lin
   bl->link = link;
   bl->refs = 1;
   bl->lacks_all = true;
-  bl->slot = ~bus->slots & (bus->slots + 1); /* the lowest bit that is free, 0 when none is */
-  bus->slots |= bl->slot;
+  bl->slot = ~bus->slots & (bus->slots + 1); /* the lowest bit that is free */
+  if (bl->slot == 0) bl->slot = HOLT_SLOT_SHARED;
+  if (bl->slot != HOLT_SLOT_SHARED) bus->slots |= bl->slot;
   holt_list_init(&bl->blocked);
   holt_list_push(&bus->links, &bl->node);
   holt_link_set_data(link, bl);
@@ -43,7 +44,7 @@ static void unblock(struct holt_bus_link *bl) {
 static void forget_link(struct holt_bus *bus, struct holt_bus_link *bl) {
   unblock(bl);
   holt__origins_forget_slot(&bus->origins, bl->slot);
-  bus->slots &= ~bl->slot;
+  if (bl->slot != HOLT_SLOT_SHARED) bus->slots &= ~bl->slot;
   holt_link_set_data(bl->link, NULL);
   bl->link = NULL;
   holt_list_remove(&bl->node);
@@ -324,9 +325,10 @@ int holt_bus_emit(struct holt_bus *bus, const char *subject, size_t subject_len,
     int rc = holt_link_room(l, HOLT_LANE_BUS, size);
     if (rc == HOLT_ESTALLED)
       stalled = l;
-    else if (rc == HOLT_EFULL)
+    else if (rc == HOLT_EFULL) {
+      holt_env_post(bus->env, &bus->wake); /* whoever waits behind us shall hear the same */
       return fail_full(l, err);
-    else if (rc != 0)
+    } else if (rc != 0)
       return rc;
   }
   if (!holt_list_is_empty(&bus->waiters)) holt_env_post(bus->env, &bus->wake);
@@ -380,6 +382,16 @@ static void wake_next(void *arg) {
   waiter->is_retry = waiter->is_woken = true;
   bus->woken = waiter;
   waiter->cb(waiter->arg);
+}
+
+/* A choked link has taken something: as much of what waits for it may be acknowledged. */
+void holt_bus_link_credit(struct holt_bus *bus, struct holt_link *link, uint64_t bytes) {
+  struct holt_bus_link *bl = holt__bus_link(bus, link);
+  while (bytes > 0 && !holt_list_is_empty(&bl->blocked)) {
+    struct holt_bus_event *e = HOLT_CONTAINER(holt_list_shift(&bl->blocked), struct holt_bus_event, blocked);
+    bytes -= e->msg->len < bytes ? e->msg->len : bytes;
+    holt_event_done(&e->event);
+  }
 }
 
 void holt_bus_link_room(struct holt_bus *bus) {

@@ -159,6 +159,7 @@ void holt_bus_link_dropped(struct holt_bus *bus, struct holt_link *link, struct 
 void holt_bus_link_down(struct holt_bus *bus, struct holt_link *link);
 void holt_bus_link_notice(struct holt_bus *bus, struct holt_link *link, struct holt_writer *out);
 void holt_bus_link_room(struct holt_bus *bus);
+void holt_bus_link_credit(struct holt_bus *bus, struct holt_link *link, uint64_t bytes);
 void holt_bus_link_up(struct holt_bus *bus, struct holt_link *link);
 void holt_bus_link_gone(struct holt_bus *bus, struct holt_link *link);
 

@@ -13,6 +13,9 @@
 #include "base/map.h"
 #include "bus/bus.h"
 
+/* The bit of all links that found no bit of their own: what they carry is never known to be dropped
+ * everywhere. */
+#define HOLT_SLOT_SHARED ((uint64_t)1 << 63)
 #define HOLT_SPARES_MAX  512
 #define HOLT_HOLES_MAX   1024  /* ranges kept per origin, then the oldest closes early */
 #define HOLT_ORIGINS_MAX 65536 /* then the one silent for longest is forgotten */
@@ -62,6 +65,7 @@ struct holt_hole {
   uint64_t from, to;
   uint64_t since_ms;
   bool is_silent;     /* lies before the first event seen: closes without gap */
+  bool is_told;       /* the word that it was dropped has been passed on */
   uint64_t reporters; /* links (by slot) that said it was dropped */
 };
 
@@ -120,7 +124,7 @@ struct holt_bus_link {
   struct holt_list node;  /* in bus->links */
   struct holt_link *link; /* NULL: gone */
   uint32_t refs;
-  uint64_t slot;  /* its bit in holt_origin.carriers; 0: none was free */
+  uint64_t slot;  /* its bit in holt_origin.carriers */
   bool lacks_all; /* is to be told the last number of every origin, not only of those that changed */
   struct holt_list blocked; /* events that wait for its credit to be acknowledged */
   struct holt_wire_range *drops;

@@ -113,7 +113,14 @@ static struct holt_link *link_towards(struct holt_bus *bus, uint64_t boot) {
  * deadline tells. */
 static void send_towards(struct holt_bus *bus, const struct holt_wire_reply *reply, uint64_t age_ms) {
   struct holt_link *link = link_towards(bus, reply->origin);
-  struct holt_msg *msg = link == NULL ? NULL : make_reply(bus, reply);
+  struct holt_wire_reply copy = *reply;
+  if (link != NULL && copy.payload.len > 256 &&
+      holt_link_room(link, HOLT_LANE_CALL, holt_wire_reply_size(reply)) != 0) {
+    copy.status = HOLT_REPLY_RAISED; /* bounded: the caller gets a short word instead of its answer */
+    copy.payload =
+        holt_buf_text("it ran, but the way back has no room for its answer; ask for less at a time");
+  }
+  struct holt_msg *msg = link == NULL ? NULL : make_reply(bus, &copy);
   if (msg == NULL) return;
   msg->born_ms -= age_ms < msg->born_ms ? age_ms : msg->born_ms;
   holt_link_send(link, HOLT_LANE_CALL, msg);

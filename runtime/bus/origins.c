@@ -182,10 +182,11 @@ void holt__origin_report(struct holt_origins *origins, struct holt_origin *origi
     at = split_hole(origins, origin, at, from);
     if (origin->holes[at].to > to) split_hole(origins, origin, at, to + 1);
     struct holt_hole *hole = &origin->holes[at];
-    if (hole->reporters == 0) each(arg, hole->from, hole->to);
-    hole->reporters |= slot;
+    if (!hole->is_told) each(arg, hole->from, hole->to);
+    hole->is_told = true;
+    hole->reporters |= slot & ~HOLT_SLOT_SHARED;
     hole->is_silent = false;
-    if (slot != 0 && (origin->carriers & ~hole->reporters) == 0)
+    if ((origin->carriers & ~hole->reporters) == 0)
       close_hole(origins, origin, at);
     else
       at++;
@@ -202,8 +203,12 @@ void holt__origin_last(struct holt_origins *origins, struct holt_origin *origin,
 }
 
 void holt__origins_forget_slot(struct holt_origins *origins, uint64_t slot) {
-  HOLT_LIST_EACH(&origins->used, node, next)
-  HOLT_CONTAINER(node, struct holt_origin, node)->carriers &= ~slot;
+  if (slot == HOLT_SLOT_SHARED) return;
+  HOLT_LIST_EACH(&origins->used, node, next) {
+    struct holt_origin *origin = HOLT_CONTAINER(node, struct holt_origin, node);
+    origin->carriers &= ~slot;
+    for (size_t i = 0; i < origin->hole_count; i++) origin->holes[i].reporters &= ~slot;
+  }
 }
 
 void holt__origins_close_holes(struct holt_origins *origins, uint64_t now_ms) {

@@ -244,7 +244,7 @@ static void on_timer(void *arg) {
   }
   if (conn->state == HOLT_CONN_UP && now - conn->said_ms >= quarter_ms(conn)) {
     conn->said_ms = now;
-    holt__conn_ping(conn);
+    if (conn->control.len < HOLT_CONTROL_MAX / 8) holt__conn_ping(conn);
   }
   holt__conn_watch(conn);
 }

@@ -34,17 +34,6 @@ void holt__conn_say_hello(struct holt_conn *conn) {
   conn->has_sent_hello = true;
 }
 
-static void refuse(struct holt_conn *conn, const struct holt_err *err) {
-  struct holt_reason reason = {0};
-  struct holt_writer body = {0};
-  snprintf(reason.word, sizeof reason.word, "%s", holt_err_word(err->code));
-  snprintf(reason.text, sizeof reason.text, "%.255s", err->message);
-  holt_reason_write(&body, &reason);
-  holt__conn_control(conn, HOLT_WIRE_REFUSE, &body);
-  holt_writer_free(&body);
-  holt__conn_close(conn, err, true);
-}
-
 /* The peer's link is `link` from now on. */
 static void attach(struct holt_peer *peer, struct holt_link *link) {
   struct holt_link *old = peer->link;
@@ -56,6 +45,24 @@ static void attach(struct holt_peer *peer, struct holt_link *link) {
   holt_list_remove(&peer->link_node);
   peer->link = link;
   holt_list_push(&link->peers, &peer->link_node);
+}
+
+/* The two nodes have a link already: then the peer that dialled leads to that one. */
+static void attach_duplicate(struct holt_conn *conn) {
+  struct holt_link *link = conn->has_hello ? holt__links_find(conn->links, conn->hello.name) : NULL;
+  if (conn->peer != NULL && link != NULL) attach(conn->peer, link);
+}
+
+static void refuse(struct holt_conn *conn, const struct holt_err *err) {
+  struct holt_reason reason = {0};
+  if (err->code == HOLT_EDUPLICATE) attach_duplicate(conn);
+  struct holt_writer body = {0};
+  snprintf(reason.word, sizeof reason.word, "%s", holt_err_word(err->code));
+  snprintf(reason.text, sizeof reason.text, "%.255s", err->message);
+  holt_reason_write(&body, &reason);
+  holt__conn_control(conn, HOLT_WIRE_REFUSE, &body);
+  holt_writer_free(&body);
+  holt__conn_close(conn, err, true);
 }
 
 static void finish(struct holt_conn *conn) {
@@ -72,17 +79,13 @@ static void accept(struct holt_conn *conn) {
   if (conn->peer != NULL) attach(conn->peer, link);
   HOLT_ASSERT(link->conn == NULL);
   snprintf(link->name, sizeof link->name, "%s", conn->hello.name);
-  link->is_fresh = link->is_fresh || link->boot != conn->hello.boot;
   link->boot = conn->hello.boot;
   link->id = conn->hello.id;
   link->conn = conn;
   conn->link = link;
   conn->state = HOLT_CONN_RESUME;
-  struct holt_resume resume = {.is_fresh = link->is_fresh};
-  for (int lane = 0; lane < HOLT_LANE_COUNT; lane++) {
-    if (link->is_fresh) holt__lane_in_restart(&link->in[lane]);
-    resume.received[lane] = link->in[lane].received;
-  }
+  struct holt_resume resume = {.session = link->in_session, .own = link->out_session};
+  for (int lane = 0; lane < HOLT_LANE_COUNT; lane++) resume.received[lane] = link->in[lane].received;
   struct holt_writer body = {0};
   holt_resume_write(&body, &resume);
   holt__conn_control(conn, HOLT_WIRE_RESUME, &body);
@@ -91,13 +94,33 @@ static void accept(struct holt_conn *conn) {
   if (conn->has_resume) finish(conn);
 }
 
+static void refuse_newcomer(struct holt_conn *conn, const struct holt_link *link) {
+  struct holt_err err;
+  if (conn->hello.boot == link->boot)
+    holt_err_set(&err, HOLT_EDUPLICATE, "these two nodes have a link already");
+  else
+    holt_err_set(&err, HOLT_ENAMEINUSE,
+                 "a node named '%s' is alive and has a link here; give each node a name of its own",
+                 link->name);
+  refuse(conn, &err);
+}
+
+/* Refuse whoever else waits for the name of `link`. */
+static void refuse_waiting(struct holt_link *link, const struct holt_conn *except) {
+  HOLT_LIST_EACH(&link->links->conns, node, next) {
+    struct holt_conn *conn = HOLT_CONTAINER(node, struct holt_conn, node);
+    if (conn != except && conn->state == HOLT_CONN_JUDGING && strcmp(conn->hello.name, link->name) == 0)
+      refuse_newcomer(conn, link);
+  }
+}
+
 /* Close the present connection of `link` in favour of `conn`, and take that. */
 static void replace(struct holt_link *link, struct holt_conn *conn, int code, const char *why) {
   struct holt_err err;
   holt_err_set(&err, code, "%s", why);
-  struct holt_conn *present = link->conn;
-  conn->state = HOLT_CONN_HELLO; /* so that closing the other one does not judge us again */
-  holt__conn_close(present, &err, false);
+  refuse_waiting(link, conn); /* so that closing the present one lets nobody else in */
+  conn->state = HOLT_CONN_HELLO;
+  holt__conn_close(link->conn, &err, false);
   accept(conn);
 }
 
@@ -123,7 +146,8 @@ static void judge(struct holt_conn *conn) {
   if (present == NULL) {
     accept(conn);
   } else if (present->state == HOLT_CONN_UP) {
-    if (conn->hello.boot == link->boot && conn->hello.last == present->number)
+    bool is_ours = conn->peer != NULL; /* the listening side names what is present, half open or not */
+    if (!is_ours && conn->hello.boot == link->boot && conn->hello.last == present->number)
       replace(link, conn, HOLT_EREPLACED, "the other side made a new connection");
     else
       probe(present, conn);
@@ -134,17 +158,6 @@ static void judge(struct holt_conn *conn) {
     holt_err_set(&err, HOLT_EDUPLICATE, "both nodes dialled each other; the other connection stays");
     refuse(conn, &err);
   }
-}
-
-static void refuse_newcomer(struct holt_conn *conn, const struct holt_link *link) {
-  struct holt_err err;
-  if (conn->hello.boot == link->boot)
-    holt_err_set(&err, HOLT_EDUPLICATE, "these two nodes have a link already");
-  else
-    holt_err_set(&err, HOLT_ENAMEINUSE,
-                 "a node named '%s' is alive and has a link here; give each node a name of its own",
-                 link->name);
-  refuse(conn, &err);
 }
 
 void holt__link_judge_again(struct holt_link *link, bool is_present_alive) {
@@ -227,10 +240,7 @@ static void on_refuse(struct holt_conn *conn, struct holt_buf body) {
     int code = holt_err_from_word(reason.word);
     holt_err_set(&err, code == 0 ? HOLT_EREFUSED : code, "refused: %s", reason.text);
   }
-  /* "You have a link with me already": then this peer leads to that link. */
-  struct holt_link *link = conn->has_hello ? holt__links_find(conn->links, conn->hello.name) : NULL;
-  if (err.code == HOLT_EDUPLICATE && conn->peer != NULL && link != NULL && conn->peer->link != link)
-    attach(conn->peer, link);
+  if (err.code == HOLT_EDUPLICATE) attach_duplicate(conn);
   holt__conn_close(conn, &err, false);
 }
 
@@ -260,6 +270,7 @@ static bool fits_state(const struct holt_conn *conn, uint8_t type) {
 void holt__conn_on_control(struct holt_conn *conn, const struct holt_frame *frame, struct holt_buf body) {
   struct holt_err err;
   struct holt_ack ack;
+  uint64_t session;
   if (!fits_state(conn, frame->type)) {
     holt_err_set(&err, HOLT_EPROTOCOL, "a control message of type %u came out of place", frame->type);
     refuse(conn, &err);
@@ -276,8 +287,14 @@ void holt__conn_on_control(struct holt_conn *conn, const struct holt_frame *fram
     on_refuse(conn, body);
     break;
   case HOLT_WIRE_PING:
-    holt__conn_control(conn, HOLT_WIRE_PONG, NULL);
-    if (conn->state == HOLT_CONN_UP) holt__link_ack_now(conn->link);
+    if (conn->control.len < HOLT_CONTROL_MAX / 8) holt__conn_control(conn, HOLT_WIRE_PONG, NULL);
+    holt__link_ack_now(conn->link);
+    break;
+  case HOLT_WIRE_START:
+    if (holt_start_read(body, &session, &err) == 0)
+      holt__link_on_start(conn->link, session);
+    else
+      refuse(conn, &err);
     break;
   case HOLT_WIRE_PONG:
     break; /* any byte heard is the answer */

@@ -115,8 +115,14 @@ static void on_ack_timer(void *arg) {
 
 static void on_stalled(void *arg) {
   struct holt_link *link = arg;
+  uint64_t now = holt_env_now_ms(link->links->env);
   link->has_waiter = false;
   holt_env_post(link->links->env, &link->links->room); /* whoever waits goes on without this link */
+  for (size_t i = 0; i < NUMBERED_COUNT; i++) {        /* another lane may have been choked later */
+    uint64_t due = link->choked_since_ms[numbered[i]] + HOLT_STALLED_MS;
+    if (link->choked_since_ms[numbered[i]] != 0 && due > now && !holt_timer_is_active(&link->stall_timer))
+      holt_timer_start(&link->stall_timer, due - now);
+  }
 }
 
 struct holt_link *holt__link_new(struct holt_links *links) {
@@ -189,32 +195,55 @@ static void forget_sent(struct holt_link *link, enum holt_lane lane) {
   }
 }
 
+/* The remote does not know the session we are in: number everything anew, and say so first. */
+static void start_session(struct holt_link *link) {
+  struct holt_writer body = {0};
+  link->out_session = holt_env_random(link->links->env) | 1;
+  holt_start_write(&body, link->out_session);
+  holt__conn_control(link->conn, HOLT_WIRE_START, &body);
+  holt_writer_free(&body);
+  forget_sent(link, HOLT_LANE_CALL);
+  for (size_t i = 0; i < NUMBERED_COUNT; i++) holt__lane_out_restart(&link->out[numbered[i]]);
+}
+
+/* Go on behind what the remote has received. False when that cannot be: then the connection is closed. */
+static bool resume_session(struct holt_link *link) {
+  const struct holt_resume *resume = &link->conn->resume;
+  for (size_t i = 0; i < NUMBERED_COUNT; i++) {
+    enum holt_lane lane = numbered[i];
+    if (holt__lane_out_resume(&link->out[lane], resume->received[lane]) == 0) continue;
+    struct holt_err err;
+    holt_err_set(&err, HOLT_EPROTOCOL, "%s says it has received message %llu of lane %u, which cannot be",
+                 link->name, (unsigned long long)resume->received[lane], lane);
+    link->out_session = 0; /* the next handshake starts anew */
+    holt__conn_close(link->conn, &err, false);
+    return false;
+  }
+  return true;
+}
+
+void holt__link_on_start(struct holt_link *link, uint64_t session) {
+  link->in_session = session;
+  for (size_t i = 0; i < NUMBERED_COUNT; i++) holt__lane_in_restart(&link->in[numbered[i]]);
+}
+
 void holt__link_up(struct holt_link *link) {
   struct holt_links *links = link->links;
   struct holt_conn *conn = link->conn;
   holt_timer_stop(&link->age_timer);
   link->last_connection = conn->number;
   link->connects++;
-  bool is_fresh = link->is_fresh || conn->resume.is_fresh;
+  if (link->in_session == 0 || conn->resume.own != link->in_session)
+    holt__link_on_start(link, 0); /* START follows */
+  if (link->out_session == 0 || conn->resume.session != link->out_session)
+    start_session(link);
+  else if (!resume_session(link))
+    return;
   for (size_t i = 0; i < NUMBERED_COUNT; i++) {
-    enum holt_lane lane = numbered[i];
-    struct holt_lane_in *in = &link->in[lane];
-    if (conn->resume.is_fresh && !link->is_fresh) holt__lane_in_restart(in); /* else accept() did */
-    in->acked = 0;
+    struct holt_lane_in *in = &link->in[numbered[i]];
+    in->acked = 0; /* what the last connection was told may have been lost with it */
     in->is_ack_due = in->done > 0;
-    if (is_fresh) {
-      if (lane == HOLT_LANE_CALL) forget_sent(link, lane);
-      holt__lane_out_restart(&link->out[lane]);
-    } else if (holt__lane_out_resume(&link->out[lane], conn->resume.received[lane]) != 0) {
-      struct holt_err err;
-      holt_err_set(&err, HOLT_EPROTOCOL, "%s says it has received message %llu of lane %u, which cannot be",
-                   link->name, (unsigned long long)conn->resume.received[lane], lane);
-      link->boot = 0; /* the next handshake starts anew */
-      holt__conn_close(conn, &err, false);
-      return;
-    }
   }
-  link->is_fresh = false;
   if (holt_list_is_empty(&link->peers)) holt__peer_new(links, link, "");
   holt__link_tell(link, &(struct holt_peer_notice){.event = HOLT_PEER_PEERID});
   HOLT_LIST_EACH(&link->peers, node, next) holt__peer_rest(HOLT_CONTAINER(node, struct holt_peer, link_node));
@@ -224,10 +253,42 @@ void holt__link_up(struct holt_link *link) {
   holt__conn_dirty(conn);
 }
 
+/* The notice that stands for dropped messages, written by their owner now that it is due. */
+static struct holt_msg *make_notice(struct holt_link *link) {
+  struct holt_links *links = link->links;
+  struct holt_writer body = {0};
+  if (links->ops->on_notice != NULL) links->ops->on_notice(links->arg, link, &body);
+  struct holt_msg *msg = body.len == 0 ? NULL : holt_msg_new(HOLT_WIRE_DROPPED, body.len);
+  if (msg != NULL) {
+    memcpy(msg->data, body.data, body.len);
+    msg->born_ms = holt_env_now_ms(links->env);
+  }
+  holt_writer_free(&body);
+  return msg;
+}
+
+/* What a present peer's window had taken is kept besides what its buffer may hold while it is away: it gets
+ * its numbers now. (Not in the call lane: what was surely not sent may be tried elsewhere.) */
+static void keep_accepted(struct holt_link *link, enum holt_lane lane) {
+  struct holt_lane_out *out = &link->out[lane];
+  while (out->pending.count > 0 || out->has_notice) {
+    struct holt_msg *msg = NULL;
+    if (out->has_notice && out->notice_at == 0) {
+      out->has_notice = false;
+      msg = make_notice(link);
+    } else {
+      msg = holt__lane_out_shift(out);
+    }
+    if (msg != NULL) holt__ring_push(&out->unacked, msg);
+  }
+}
+
 void holt__link_down(struct holt_link *link, const struct holt_err *err) {
   struct holt_links *links = link->links;
   bool was_up = link->conn->state == HOLT_CONN_UP;
   link->conn = NULL;
+  keep_accepted(link, HOLT_LANE_BUS);
+  keep_accepted(link, HOLT_LANE_JOURNAL);
   link->absent_since_ms = holt_env_now_ms(links->env);
   holt_timer_stop(&link->ack_timer);
   holt_timer_start(&link->age_timer, 50);
@@ -265,7 +326,7 @@ static void choke(struct holt_link *link, enum holt_lane lane) {
   link->has_waiter = true;
   if (link->choked_since_ms[lane] != 0) return;
   link->choked_since_ms[lane] = holt_env_now_ms(link->links->env) + 1; /* 0 means: not choked */
-  holt_timer_start(&link->stall_timer, HOLT_STALLED_MS + 1);
+  if (!holt_timer_is_active(&link->stall_timer)) holt_timer_start(&link->stall_timer, HOLT_STALLED_MS + 1);
 }
 
 static void unchoke(struct holt_link *link) {
@@ -299,9 +360,11 @@ void holt__link_room_changed(struct holt_link *link) {
   unchoke(link);
   if (!link->has_waiter) return;
   bool waits = link->links->config.overflow == HOLT_OVERFLOW_WAIT;
-  if (holt_link_is_up(link) ? !has_credit(link, HOLT_LANE_BUS, 1)
-                            : waits && is_absent_buffer_full(link, HOLT_LANE_BUS, 1))
+  if (holt_link_is_up(link) && !has_credit(link, HOLT_LANE_BUS, 1)) {
+    choke(link, HOLT_LANE_BUS); /* it may have come up with more than a window for it */
     return;
+  }
+  if (!holt_link_is_up(link) && waits && is_absent_buffer_full(link, HOLT_LANE_BUS, 1)) return;
   link->has_waiter = false;
   holt_env_post(link->links->env, &link->links->room);
 }
@@ -333,20 +396,6 @@ void holt_link_drop(struct holt_link *link, enum holt_lane lane, struct holt_msg
   drop(link, lane, holt_msg_retain(msg), HOLT_ESTALLED, false);
 }
 
-/* The notice that stands for dropped messages, written by their owner now that it is due. */
-static struct holt_msg *make_notice(struct holt_link *link) {
-  struct holt_links *links = link->links;
-  struct holt_writer body = {0};
-  if (links->ops->on_notice != NULL) links->ops->on_notice(links->arg, link, &body);
-  struct holt_msg *msg = body.len == 0 ? NULL : holt_msg_new(HOLT_WIRE_DROPPED, body.len);
-  if (msg != NULL) {
-    memcpy(msg->data, body.data, body.len);
-    msg->born_ms = holt_env_now_ms(links->env);
-  }
-  holt_writer_free(&body);
-  return msg;
-}
-
 struct holt_msg *holt__link_next_msg(struct holt_link *link, enum holt_lane lane) {
   struct holt_lane_out *out = &link->out[lane];
   if (out->written < out->unacked.count) return holt__ring_at(&out->unacked, out->written++);
@@ -376,16 +425,20 @@ struct holt_msg *holt__link_next_msg(struct holt_link *link, enum holt_lane lane
 /* --- Acknowledging -------------------------------------------------------------------------------- */
 
 void holt__link_on_ack(struct holt_link *link, const struct holt_ack *ack) {
+  uint64_t before = link->out[ack->lane].unacked.bytes;
   int64_t count = holt__lane_out_ack(&link->out[ack->lane], ack->number);
   if (count < 0) {
     struct holt_err err;
     holt_err_set(&err, HOLT_EPROTOCOL, "%s acknowledged message %llu of lane %u, which cannot be", link->name,
                  (unsigned long long)ack->number, ack->lane);
-    link->boot = 0;
+    link->out_session = 0;
     holt__conn_close(link->conn, &err, false);
     return;
   }
   if (count == 0) return;
+  link->choked_since_ms[ack->lane] = 0; /* it takes something */
+  if (ack->lane == HOLT_LANE_BUS && link->links->ops->on_credit != NULL)
+    link->links->ops->on_credit(link->links->arg, link, before - link->out[ack->lane].unacked.bytes);
   if (ack->lane == HOLT_LANE_BUS)
     holt__link_tell(link, &(struct holt_peer_notice){.event = HOLT_PEER_ACKNOWLEDGE, .number = ack->number});
   holt__link_room_changed(link);

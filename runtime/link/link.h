@@ -104,6 +104,8 @@ struct holt_links_ops {
   void (*on_notice)(void *arg, struct holt_link *link, struct holt_writer *out);
   /* Room came back somewhere: whoever waits to send may try again. */
   void (*on_room)(void *arg);
+  /* A present peer has acknowledged so many bytes of the bus lane. */
+  void (*on_credit)(void *arg, struct holt_link *link, uint64_t bytes);
   /* An incoming connection was refused, or refused us, before any peer could be named. */
   void (*on_refused)(void *arg, const char *where, const struct holt_err *err);
 };

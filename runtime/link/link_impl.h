@@ -12,7 +12,8 @@
 #include "link/link.h"
 #include "link/msg.h"
 
-#define HOLT_OUT_BATCH (128 * 1024) /* bytes gathered for one write */
+#define HOLT_CONTROL_MAX (64 * 1024)  /* control bytes kept for a peer that reads nothing */
+#define HOLT_OUT_BATCH   (128 * 1024) /* bytes gathered for one write */
 
 struct holt_conn;
 
@@ -50,7 +51,9 @@ struct holt_link {
   char name[HOLT_NAME_MAX + 1]; /* "" while unknown */
   uint64_t id, boot;            /* of the remote; boot 0: nothing remembered of it */
   struct holt_conn *conn;       /* RESUME or UP */
-  bool is_fresh;                /* we told the present connection that we remember nothing */
+  uint64_t out_session;         /* of our numbers; 0: none that the remote could know */
+  uint64_t in_session;          /* of the remote's numbers, as it told us with START */
+  bool is_doomed;               /* closed by its owner; freed on a later turn */
   uint64_t last_connection;     /* number of the last connection that finished its handshake */
   struct holt_list peers;
   struct holt_lane_out out[HOLT_LANE_COUNT];
@@ -103,6 +106,7 @@ struct holt_links {
   struct holt_post room;
   struct holt_list dead; /* connections to be freed */
   struct holt_post bury;
+  struct holt_post doom;  /* frees the links that were closed */
   struct holt_post drops; /* tells HOLT_PEER_DROPPED, once a turn */
   struct holt_writer out; /* one batch */
   uint32_t link_count;
@@ -138,6 +142,8 @@ void holt__conn_probe_over(struct holt_conn *newcomer);
 /* link.c */
 struct holt_link *holt__link_new(struct holt_links *links);
 void holt__link_free(struct holt_link *link);
+/* The remote numbers its messages anew. */
+void holt__link_on_start(struct holt_link *link, uint64_t session);
 void holt__link_up(struct holt_link *link);
 void holt__link_down(struct holt_link *link, const struct holt_err *err);
 /* Tell the peers what was dropped since the last time. */

@@ -53,6 +53,14 @@ static void bury(void *arg) {
   HOLT_LIST_EACH(&links->dead, node, next) holt__conn_free(HOLT_CONTAINER(node, struct holt_conn, node));
 }
 
+static void free_doomed(void *arg) {
+  struct holt_links *links = arg;
+  HOLT_LIST_EACH(&links->links, node, next) {
+    struct holt_link *link = HOLT_CONTAINER(node, struct holt_link, node);
+    if (link->is_doomed) holt__link_free(link);
+  }
+}
+
 static void free_peer(struct holt_peer *peer) {
   holt_list_remove(&peer->node);
   holt_list_remove(&peer->link_node);
@@ -102,6 +110,7 @@ struct holt_links *holt_links_new(struct holt_env *env, const struct holt_links_
   holt_post_init(&links->drops, tell_drops, links);
   holt_post_init(&links->bury, bury, links);
   holt_list_init(&links->dead);
+  holt_post_init(&links->doom, free_doomed, links);
   return links;
 }
 
@@ -165,6 +174,7 @@ void holt_links_free(struct holt_links *links) {
   farewell(links);
   bury(links);
   holt_post_cancel(&links->bury);
+  holt_post_cancel(&links->doom);
   holt_post_cancel(&links->flush);
   holt_post_cancel(&links->farewell);
   holt_post_cancel(&links->room);
@@ -200,7 +210,8 @@ int holt_links_connect(struct holt_links *links, const char *address, struct hol
   if (links->is_closed) return holt_err_code(err, HOLT_ECLOSED);
   HOLT_LIST_EACH(&links->peers, node, next) {
     struct holt_peer *peer = HOLT_CONTAINER(node, struct holt_peer, node);
-    if (peer->state == HOLT_PEER_ENDED || strcmp(peer->address, address) != 0) continue;
+    if (peer->state == HOLT_PEER_ENDED || peer->link->is_doomed || strcmp(peer->address, address) != 0)
+      continue;
     *out = peer;
     return 0;
   }
@@ -212,7 +223,7 @@ int holt_links_connect(struct holt_links *links, const char *address, struct hol
 struct holt_link *holt__links_find(struct holt_links *links, const char *name) {
   HOLT_LIST_EACH(&links->links, node, next) {
     struct holt_link *link = HOLT_CONTAINER(node, struct holt_link, node);
-    if (strcmp(link->name, name) == 0 && *name != '\0') return link;
+    if (!link->is_doomed && strcmp(link->name, name) == 0 && *name != '\0') return link;
   }
   return NULL;
 }

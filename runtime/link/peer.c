@@ -129,8 +129,8 @@ struct holt_link *holt_peer_link(const struct holt_peer *peer) {
 }
 
 void holt_peer_close(struct holt_peer *peer) {
-  if (peer->state == HOLT_PEER_ENDED) return;
   struct holt_link *link = peer->link;
+  if (peer->state == HOLT_PEER_ENDED || link->is_doomed) return;
   if (link->conn != NULL && link->conn->state == HOLT_CONN_UP) {
     struct holt_reason reason = {.word = "closed", .text = "the peer was closed"};
     struct holt_writer body = {0};
@@ -139,5 +139,7 @@ void holt_peer_close(struct holt_peer *peer) {
     holt__conn_control(link->conn, HOLT_WIRE_BYE, &body);
     holt_writer_free(&body);
   }
-  holt__link_free(link);
+  stop_attempt(peer);
+  link->is_doomed = true; /* somebody below us on the stack may stand on it */
+  holt_env_post(peer->links->env, &peer->links->doom);
 }

@@ -74,6 +74,10 @@ static void on_room(void *arg) {
   holt_bus_link_room(((struct holt_node *)arg)->bus);
 }
 
+static void on_credit(void *arg, struct holt_link *link, uint64_t bytes) {
+  holt_bus_link_credit(((struct holt_node *)arg)->bus, link, bytes);
+}
+
 static void on_refused(void *arg, const char *where, const struct holt_err *err) {
   struct holt_node *node = arg;
   if (node->ops->on_refused != NULL) node->ops->on_refused(node->arg, where, err);
@@ -92,6 +96,7 @@ static const struct holt_links_ops links_ops = {.on_peer = on_peer,
                                                 .on_dropped = on_dropped,
                                                 .on_notice = on_notice,
                                                 .on_room = on_room,
+                                                .on_credit = on_credit,
                                                 .on_refused = on_refused};
 static const struct holt_bus_ops bus_ops = {.on_gap = on_gap};
 

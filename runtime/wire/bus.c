@@ -43,7 +43,7 @@ int holt_wire_event_read(struct holt_buf body, struct holt_wire_event *out, stru
   out->subject = holt_buf(out->origin.data + in[18], in[19]);
   out->payload = holt_buf(out->subject.data + in[19], body.len - EVENT_FIXED - in[18] - in[19]);
   bool is_named = in[18] > 0 && in[18] <= HOLT_NAME_MAX && in[19] > 0;
-  if (!is_named || out->boot == 0 || out->sequence == 0 ||
+  if (!is_named || out->boot == 0 || out->sequence == 0 || out->sequence > HOLT_WIRE_NUMBER_MAX ||
       memchr(out->origin.data, 0, out->origin.len) != NULL)
     return holt_err_set(err, HOLT_EPROTOCOL, "an event message came without origin, number or subject");
   return 0;
@@ -64,8 +64,8 @@ int holt_wire_range_read(struct holt_reader *in, struct holt_wire_range *out, st
   out->to = holt_read_u64(in);
   holt_read_text8(in, text);
   snprintf(out->origin, sizeof out->origin, "%.*s", HOLT_NAME_MAX, text);
-  if (in->failed || out->boot == 0 || out->from == 0 || out->from > out->to || text[0] == '\0' ||
-      strlen(text) > HOLT_NAME_MAX)
+  if (in->failed || out->boot == 0 || out->from == 0 || out->from > out->to ||
+      out->to > HOLT_WIRE_NUMBER_MAX || text[0] == '\0' || strlen(text) > HOLT_NAME_MAX)
     return holt_err_set(err, HOLT_EPROTOCOL, "a malformed range of event numbers came");
   return 1;
 }

@@ -11,7 +11,7 @@ void holt_frame_write(uint8_t out[HOLT_WIRE_HEADER], const struct holt_frame *fr
 }
 
 static bool type_fits_lane(uint8_t type, uint8_t lane) {
-  if (lane == HOLT_LANE_CONTROL) return type >= HOLT_WIRE_HELLO && type <= HOLT_WIRE_BYE;
+  if (lane == HOLT_LANE_CONTROL) return type >= HOLT_WIRE_HELLO && type <= HOLT_WIRE_START;
   if (type == HOLT_WIRE_EMPTY) return lane < HOLT_LANE_COUNT && holt_lane_is_numbered((enum holt_lane)lane);
   if (lane == HOLT_LANE_BUS) return type >= HOLT_WIRE_EVENT && type <= HOLT_WIRE_LAST;
   if (lane == HOLT_LANE_CALL) return type >= HOLT_WIRE_ROUTE && type <= HOLT_WIRE_REPLY;

@@ -61,7 +61,8 @@ int holt_hello_read(struct holt_buf body, struct holt_hello *out, struct holt_er
 }
 
 void holt_resume_write(struct holt_writer *out, const struct holt_resume *resume) {
-  holt_write_u8(out, resume->is_fresh ? 1 : 0);
+  holt_write_u64(out, resume->session);
+  holt_write_u64(out, resume->own);
   for (int lane = 0; lane < HOLT_LANE_COUNT; lane++)
     if (holt_lane_is_numbered((enum holt_lane)lane)) holt_write_u64(out, resume->received[lane]);
 }
@@ -69,11 +70,21 @@ void holt_resume_write(struct holt_writer *out, const struct holt_resume *resume
 int holt_resume_read(struct holt_buf body, struct holt_resume *out, struct holt_err *err) {
   struct holt_reader r = holt_reader(body);
   *out = (struct holt_resume){0};
-  uint8_t fresh = holt_read_u8(&r);
+  out->session = holt_read_u64(&r);
+  out->own = holt_read_u64(&r);
   for (int lane = 0; lane < HOLT_LANE_COUNT; lane++)
     if (holt_lane_is_numbered((enum holt_lane)lane)) out->received[lane] = holt_read_u64(&r);
-  out->is_fresh = fresh == 1;
-  return is_whole(&r) && fresh <= 1 ? 0 : malformed(err, "resume");
+  return is_whole(&r) ? 0 : malformed(err, "resume");
+}
+
+void holt_start_write(struct holt_writer *out, uint64_t session) {
+  holt_write_u64(out, session);
+}
+
+int holt_start_read(struct holt_buf body, uint64_t *session, struct holt_err *err) {
+  struct holt_reader r = holt_reader(body);
+  *session = holt_read_u64(&r);
+  return is_whole(&r) && *session != 0 ? 0 : malformed(err, "start");
 }
 
 void holt_reason_write(struct holt_writer *out, const struct holt_reason *reason) {

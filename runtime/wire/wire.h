@@ -39,6 +39,7 @@ enum holt_wire_type {
   HOLT_WIRE_PONG = 5,
   HOLT_WIRE_ACK = 6,
   HOLT_WIRE_BYE = 7,
+  HOLT_WIRE_START = 8,
   /* any numbered lane: stands for a message that was dropped after it had got its number */
   HOLT_WIRE_EMPTY = 15,
   /* bus lane */
@@ -80,13 +81,19 @@ void holt_hello_write(struct holt_writer *out, const struct holt_hello *hello);
 /* HOLT_EVERSION when it is a hello of another version, HOLT_EPROTOCOL when it is none. */
 int holt_hello_read(struct holt_buf body, struct holt_hello *out, struct holt_err *err);
 
-/* "I take you": what this side has received, so that the other can resume. */
+/* "I take you": the session of the other side's messages that this side remembers, and up to which numbers it
+ * has received them. When it is the session the other side is in, that resumes; else it starts a new one. */
 struct holt_resume {
-  bool is_fresh; /* this side remembers nothing of the other: both start from 1 */
+  uint64_t session; /* of the other side's messages; 0: none */
+  uint64_t own;     /* the session this side's messages are in, if the other side remembers that; 0: none */
   uint64_t received[HOLT_LANE_COUNT];
 };
 void holt_resume_write(struct holt_writer *out, const struct holt_resume *resume);
 int holt_resume_read(struct holt_buf body, struct holt_resume *out, struct holt_err *err);
+
+/* "My messages are numbered from 1 again, in this session." Goes before the first of them. */
+void holt_start_write(struct holt_writer *out, uint64_t session);
+int holt_start_read(struct holt_buf body, uint64_t *session, struct holt_err *err);
 
 /* "I do not take you", or "I am leaving" (bye): a stable word and a sentence. */
 struct holt_reason {
@@ -120,6 +127,8 @@ struct holt_wire_range {
   uint64_t boot, from, to;
   char origin[HOLT_NAME_MAX + 1];
 };
+#define HOLT_WIRE_NUMBER_MAX                                                                                 \
+  ((uint64_t)1 << 62)            /* no origin emits so many events: a larger number is forged */
 #define HOLT_WIRE_RANGE_MAX 1024 /* ranges in one message */
 void holt_wire_range_write(struct holt_writer *out, const struct holt_wire_range *range);
 /* Reads the next range; 1: one was read, 0: no more, or HOLT_EPROTOCOL. */

@@ -43,13 +43,16 @@ static void shake_hands(struct holt_stream *stream) {
                              .frame_max = 1 << 20,
                              .name = "x",
                              .channel = "holt"};
-  struct holt_resume resume = {.is_fresh = true};
+  struct holt_resume resume = {0};
   struct holt_writer body = {0};
   holt_hello_write(&body, &hello);
   send_control(stream, HOLT_WIRE_HELLO, &body);
   body.len = 0;
   holt_resume_write(&body, &resume);
   send_control(stream, HOLT_WIRE_RESUME, &body);
+  body.len = 0;
+  holt_start_write(&body, 9);
+  send_control(stream, HOLT_WIRE_START, &body);
   holt_writer_free(&body);
 }
 

@@ -140,14 +140,21 @@ static void a_range_that_runs_backwards_is_refused(void **state) {
 static void resume_acknowledge_and_reason_come_back(void **state) {
   (void)state;
   struct holt_writer w = {0};
-  struct holt_resume resume = {.is_fresh = true}, resume_back;
+  struct holt_resume resume = {.session = 99, .own = 98}, resume_back;
   resume.received[HOLT_LANE_BUS] = 77;
   holt_resume_write(&w, &resume);
   assert_int_equal(holt_resume_read(holt_buf(w.data, w.len), &resume_back, NULL), 0);
-  assert_true(resume_back.is_fresh);
+  assert_int_equal(resume_back.session, 99);
+  assert_int_equal(resume_back.own, 98);
   assert_int_equal(resume_back.received[HOLT_LANE_BUS], 77);
-  w.data[0] = 2; /* neither fresh nor not */
-  assert_int_equal(holt_resume_read(holt_buf(w.data, w.len), &resume_back, NULL), HOLT_EPROTOCOL);
+  assert_int_equal(holt_resume_read(holt_buf(w.data, w.len - 1), &resume_back, NULL), HOLT_EPROTOCOL);
+  w.len = 0;
+  uint64_t session;
+  holt_start_write(&w, 7);
+  assert_int_equal(holt_start_read(holt_buf(w.data, w.len), &session, NULL), 0);
+  assert_int_equal(session, 7);
+  w.data[0] = 0; /* no session is 0 */
+  assert_int_equal(holt_start_read(holt_buf(w.data, w.len), &session, NULL), HOLT_EPROTOCOL);
   w.len = 0;
   struct holt_ack ack = {.lane = HOLT_LANE_BUS, .number = 5}, ack_back;
   holt_ack_write(&w, &ack);
