@@ -137,6 +137,7 @@ struct holt_peer *holt_links_next_peer(struct holt_links *links, struct holt_pee
 
 uint64_t holt_peer_number(const struct holt_peer *peer);     /* unique within the process */
 const char *holt_peer_address(const struct holt_peer *peer); /* dialled address, "" for incoming */
+/* NULL once it was closed. */
 struct holt_link *holt_peer_link(const struct holt_peer *peer);
 /* Stop dialling, close the link, forget its buffer. HOLT_PEER_CLOSE follows on a later turn. */
 void holt_peer_close(struct holt_peer *peer);

@@ -242,12 +242,21 @@ uint64_t holt_links_unacknowledged(const struct holt_links *links) {
   return count;
 }
 
+/* The first link from `node` on that was not closed. */
+static struct holt_link *living_from(struct holt_links *links, struct holt_list *node) {
+  for (; node != &links->links; node = node->next) {
+    struct holt_link *link = HOLT_CONTAINER(node, struct holt_link, node);
+    if (!link->is_doomed) return link;
+  }
+  return NULL;
+}
+
 struct holt_link *holt_links_first(struct holt_links *links) {
-  return holt_list_is_empty(&links->links) ? NULL : HOLT_CONTAINER(links->links.next, struct holt_link, node);
+  return living_from(links, links->links.next);
 }
 
 struct holt_link *holt_links_next(struct holt_links *links, struct holt_link *link) {
-  return link->node.next == &links->links ? NULL : HOLT_CONTAINER(link->node.next, struct holt_link, node);
+  return living_from(links, link->node.next);
 }
 
 struct holt_peer *holt_links_first_peer(struct holt_links *links) {

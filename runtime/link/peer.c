@@ -125,7 +125,7 @@ const char *holt_peer_address(const struct holt_peer *peer) {
   return peer->address;
 }
 struct holt_link *holt_peer_link(const struct holt_peer *peer) {
-  return peer->link;
+  return peer->link != NULL && !peer->link->is_doomed ? peer->link : NULL;
 }
 
 void holt_peer_close(struct holt_peer *peer) {

@@ -213,7 +213,6 @@ static void everybody_who_waits_hears_that_a_buffer_is_full(void **state) {
       rc = emit_sized(&n0, ++sent, 1000, NULL);
     }
   }
-  printf("efull: woken %u of 9; a new emit gets %d\n", woken, emit_sized(&n0, ++sent, 8, NULL));
   for (int i = 0; i < 9; i++) holt_bus_wait_cancel(holt_node_bus(n0.node), &w[i]);
   assert_int_equal(woken, 9);
 }
