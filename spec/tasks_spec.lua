@@ -543,6 +543,18 @@ describe("a task of a process of its own", function()
     assert.same("canceled\ttrue", program:output("stdout"))
   end)
 
+  it("ends plain Lua with the code it gives to holt.exit, wherever the main thread is", function()
+    for code, last in pairs({ [3] = "holt.run()", [4] = "holt.sleep(60)", [5] = "pcall(holt.sleep, 60)" }) do
+      local program = nodes.plain_lua(([[
+        local holt = require("holt")
+        holt.after(0.01, holt.exit, %d)
+        %s
+        print("goes on")
+      ]]):format(code, last))
+      assert.same({ code, "" }, { (program:wait(10)), program:output() })
+    end
+  end)
+
   it("may wait for a stream when plain Lua ends", function()
     local program = nodes.plain_lua [[
       local holt, core = require("holt"), require("holt.core")

@@ -37,6 +37,10 @@ end
 function M.run()
   while core.turn(true) do -- luacheck: ignore 542
   end
+  local code = core.exit_code()
+  if code then -- a task called holt.exit
+    os.exit(code, true)
+  end
 end
 
 return M

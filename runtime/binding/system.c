@@ -115,6 +115,14 @@ static int l_exit(lua_State *L) {
   return holt_wait_park(L, wait);
 }
 
+/* exit_code() -> the code that exit was called with, or nil */
+static int l_exit_code(lua_State *L) {
+  int code = 0;
+  if (!holt_script_is_exiting(holt_script_of(L), &code)) return 0;
+  lua_pushinteger(L, code);
+  return 1;
+}
+
 /* --- signals -------------------------------------------------------------------------------------- */
 
 static const struct {
@@ -233,6 +241,7 @@ void holt_binding_system(lua_State *L) {
                                        {"wall", l_wall},
                                        {"turn", l_turn},
                                        {"exit", l_exit},
+                                       {"exit_code", l_exit_code},
                                        {NULL, NULL}};
   luaL_setfuncs(L, functions, 0);
   push_on_signal(L);

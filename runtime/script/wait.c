@@ -8,6 +8,8 @@
  * - Where the mark cannot pass (a C function below that cannot yield), holt_wait_check has raised
  * `cannot_block` before anything was done.
  * - On the main thread of a foreign state there is nobody to yield to: the loop is turned right there. */
+#include <lualib.h>
+
 #include "base/assert.h"
 #include "script/script_impl.h"
 
@@ -73,6 +75,19 @@ static int go_on(lua_State *L, int status, lua_KContext context) {
   return holt_lua_raise(L, HOLT_ECANCELED, "this task was canceled");
 }
 
+/* holt.exit was called in a task while the main thread of plain Lua waits, and nobody above us looks for
+ * that. By Lua's own os.exit: closing the state unloads the library that this code may be in. */
+static void end_process(lua_State *L, int code) {
+  luaL_getsubtable(L, LUA_REGISTRYINDEX, LUA_LOADED_TABLE);
+  if (lua_getfield(L, -1, LUA_OSLIBNAME) == LUA_TTABLE) {
+    lua_getfield(L, -1, "exit");
+    lua_pushinteger(L, code);
+    lua_pushboolean(L, 1);
+    lua_call(L, 2, 0);
+  }
+  holt_lua_raise(L, HOLT_ECANCELED, "holt.exit was called");
+}
+
 void holt__wait_block(lua_State *L, struct holt_wait *wait) {
   struct holt_script *script = wait->script;
   HOLT_ASSERT(may_turn(script));
@@ -81,7 +96,7 @@ void holt__wait_block(lua_State *L, struct holt_wait *wait) {
     if (wait->is_woken) return;
     if (script->is_exiting) {
       wait->cancel(wait);
-      holt_lua_raise(L, HOLT_ECANCELED, "holt.exit was called");
+      end_process(L, script->exit_code);
     }
     if (!is_alive) {
       wait->cancel(wait);

@@ -70,6 +70,10 @@ function core.turn(wait) end
 ---@param code? integer
 function core.exit(code) end
 
+---The code that core.exit was called with, nil before.
+---@return integer|nil
+function core.exit_code() end
+
 -- Errors, log, system -----------------------------------------------------------------------------------------------
 
 ---Make an error table of a table with code and message.
