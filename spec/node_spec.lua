@@ -619,6 +619,42 @@ describe("misuse of a node is told at the caller's line:", function()
       end,
       'option \'transport\' cannot be "tpc" (did you mean "tcp"?)',
     },
+    ["a codec without functions"] = {
+      function()
+        holt.node({ codec = {} })
+      end,
+      "codec 'option 'codec'' needs both functions, encode and decode",
+    },
+    ["a named codec without functions"] = {
+      function()
+        holt.node({ codecs = { own = {} } })
+      end,
+      "codec 'own' needs both functions, encode and decode",
+    },
+    ["a named codec that is a number"] = {
+      function()
+        holt.node({ codecs = { own = 1 } })
+      end,
+      "codec 'own' must be a table",
+    },
+    ["a subject's codec without functions"] = {
+      function()
+        holt.node({ subjects = { a = {} } })
+      end,
+      "codec 'subject 'a'' needs both functions, encode and decode",
+    },
+    ["two codecs of one id"] = {
+      function()
+        holt.node({ codecs = { one = { tostring, tonumber } }, codec = { tostring, tonumber } })
+      end,
+      "two codecs have the id 16",
+    },
+    ["a pattern with an empty word in the option subjects"] = {
+      function()
+        holt.node({ subjects = { ["a..b"] = "raw" } })
+      end,
+      "option 'subjects': ",
+    },
     ["a subject with an empty word"] = {
       function(n)
         n:emit("a..b")

@@ -89,12 +89,12 @@ function M.plan(settings, level)
   for name, id in pairs(M.ids) do
     ids[name] = id
   end
-  local function register(name, codec)
-    codec = custom(name, codec, level + 1)
+  local function register(name, codec, depth) -- `depth` functions lie between this one and plan
+    codec = custom(name, codec, level + depth + 2)
     if customs[codec.id] then
       error(
         ("holt.node: two codecs have the id %d; give each its own: id = 16 … 255, the same on all nodes"):format(codec.id),
-        level + 1
+        level + depth + 1
       )
     end
     ids[name], customs[codec.id] = codec.id, codec
@@ -103,7 +103,7 @@ function M.plan(settings, level)
     if type(name) ~= "string" or M.ids[name] then
       error(("holt.node: '%s' cannot be the name of a codec of your own"):format(tostring(name)), level)
     end
-    register(name, codec)
+    register(name, codec, 0)
   end
   local function resolve(what, codec)
     if type(codec) == "string" then
@@ -125,7 +125,7 @@ function M.plan(settings, level)
       end
       return ids[codec]
     end
-    register(what, codec)
+    register(what, codec, 1)
     return ids[what]
   end
   local plan = { default = M.ids.msgpack, customs = customs, subjects = {} }
@@ -135,6 +135,10 @@ function M.plan(settings, level)
   for pattern, codec in pairs(settings.subjects or {}) do
     if type(pattern) ~= "string" then
       error("holt.node: option 'subjects' maps patterns to codecs: { ['sensor.>'] = 'raw' }", level)
+    end
+    local problem = core.subject_problem(pattern, true)
+    if problem then
+      error("holt.node: option 'subjects': " .. problem, level)
     end
     plan.subjects[#plan.subjects + 1] = { pattern, resolve(("subject '%s'"):format(pattern), codec) }
   end
