@@ -85,6 +85,16 @@ describe("of a running node", function()
     assert.same({}, status.peers)
   end)
 
+  it("speaks for the node that was made last among those that are open", function()
+    assert.same({ true }, ask([[{"id":1,"op":"eval","code":"(function() other = require('holt').node {} return other:is_open() end)()"}]]).value)
+    assert.not_same("n1", ask('{"id":2,"op":"status"}').value.name)
+    ask([[{"id":3,"op":"eval","code":"other:close()"}]])
+    assert.same("n1", ask('{"id":4,"op":"status"}').value.name)
+    ask([[{"id":5,"op":"emit","subject":"greet.you"}]])
+    assert.is_true(ask('{"id":6,"op":"stop"}').value)
+    assert.same(0, (node:wait()))
+  end)
+
   it("emits to other nodes", function()
     local other = nodes.start { name = "n2", connect = { node } }
     other:wait_links(1)

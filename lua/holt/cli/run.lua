@@ -43,6 +43,7 @@ local verb = {
   takes_rest = true,
 }
 
+local LEVELS = { "trace", "debug", "info", "warn", "error", "silent" }
 local NOT_SETTINGS = { topology = true, control = true, log_level = true, help = true }
 
 local function fail(code, text)
@@ -60,6 +61,11 @@ local function layers(values)
   local problem = options.problems(flags, config.rules)
   if problem then
     return nil, "run: " .. problem:gsub("_", "-"):gsub("^option '", "'--")
+  end
+  local level = os.getenv("HOLT_LOG_LEVEL")
+  problem = level and level ~= "" and options.problem("HOLT_LOG_LEVEL", level, { "string", values = LEVELS })
+  if problem then
+    return nil, "run: " .. problem:gsub("^option '(%S+)'", "%1")
   end
   local launcher = {}
   if values.topology then
@@ -130,7 +136,7 @@ local function new_context()
   local context = { nodes = {} }
   function context.stop()
     core.go(function()
-      for _, node in ipairs(context.nodes) do
+      for _, node in ipairs({ table.unpack(context.nodes) }) do -- each leaves the list as it closes
         node:close()
       end
       core.exit(0)
@@ -161,8 +167,9 @@ end
 ---@param flags table Settings from the command line.
 ---@param launcher table Settings from the launcher's file.
 function verb.prepare(values, flags, launcher)
-  if values.log_level then
-    core.log_level(values.log_level)
+  local level = values.log_level or os.getenv("HOLT_LOG_LEVEL")
+  if level and level ~= "" then
+    core.log_level(level)
   end
   config.set_layer("flags", flags)
   config.set_layer("file", launcher)
@@ -170,6 +177,14 @@ function verb.prepare(values, flags, launcher)
   watch_signals(context)
   require("holt.node").on_new = function(node)
     table.insert(context.nodes, node)
+    node.events:on("closed", function()
+      for i, other in ipairs(context.nodes) do
+        if other == node then
+          table.remove(context.nodes, i)
+          break
+        end
+      end
+    end)
     open_control(context, values, node)
   end
   return context
