@@ -68,6 +68,20 @@ describe("the command line", function()
     assert.same(0, (node:stop()))
   end)
 
+  it("takes the log level from HOLT_LOG_LEVEL, below the flag", function()
+    local script = nodes.write("end.lua", "require('holt').node {}:close()")
+    local control = "--control=" .. nodes.folder() .. "/end.sock"
+    local function said(level, ...)
+      local program = nodes.holt_with({ HOLT_LOG_LEVEL = level }, "run", script, control, ...)
+      return program:wait(), program:output("stderr")
+    end
+    assert.matches("control socket at", select(2, said("debug")))
+    assert.not_matches("control socket at", select(2, said("debug", "--log-level=warn")))
+    local code, problem = said("debgu")
+    assert.same(2, code)
+    assert.matches('HOLT_LOG_LEVEL cannot be "debgu" (did you mean "debug"?)', problem, 1, true)
+  end)
+
   it("ends a node cleanly on SIGTERM and SIGINT, after what it sent has arrived", function()
     local a = nodes.start { name = "a", script = [[
       count = 0
@@ -111,10 +125,12 @@ describe("the command line", function()
       node.events:on("peer_connected", function(peer) print("meets " .. peer.name) end)
     ]]
 
-    local function start(script)
+    local function start(script, env)
       nodes.write("member.lua", script or SCRIPT)
       local file = nodes.write("topology.lua", TOPOLOGY:format(nodes.free_port_range(3)))
-      return nodes.holt_with({ XDG_RUNTIME_DIR = nodes.folder() }, "up", file)
+      env = env or {}
+      env.XDG_RUNTIME_DIR = nodes.folder()
+      return nodes.holt_with(env, "up", file)
     end
 
     it("runs every node, shows who is ready, and stops all on Ctrl-C", function()
@@ -125,6 +141,19 @@ describe("the command line", function()
       assert.matches("hub   | ready at 127%.0%.0%.1:%d+", up:output("stderr"))
       assert.same(0, (up:stop("INT")))
       assert.matches("holt: stopping 3 nodes$", up:output("stderr"))
+    end)
+
+    it("stops though a program that a node left behind holds its output", function()
+      local up = start("os.execute('sleep 25 &')\n" .. SCRIPT)
+      up:wait_output("all 3 nodes are ready")
+      up.process:kill("INT")
+      assert.same(0, (up:wait(10)))
+    end)
+
+    it("gives each node a control socket of its own, whatever HOLT_CONTROL says", function()
+      local up = start(nil, { HOLT_CONTROL = nodes.folder() .. "/one.sock" })
+      up:wait_output("all 3 nodes are ready")
+      assert.same(0, (up:stop("INT")))
     end)
 
     it("tells who died and of what, and lets the others live", function()

@@ -4,6 +4,9 @@ local core = require("holt.core")
 
 local M = {}
 
+-- A child's own children may hold its pipes open after its end: no longer than this do we wait for their lines.
+local LAST_LINES_MAX = 1
+
 ---@class holt.Children
 ---@field list table[]
 ---@field private is_stopping boolean
@@ -37,6 +40,9 @@ function Children:start(name, command, on_line, on_end)
   command.stdout, command.stderr, command.die_with_parent = "pipe", "pipe", true
   command.env = command.env or {}
   command.env.HOLT_LAUNCHED = "1"
+  if command.env.HOLT_CONTROL == nil then
+    command.env.HOLT_CONTROL = false -- one place cannot be that of all of them
+  end
   local process, err = core.spawn(command)
   if not process then
     return nil, err
@@ -50,7 +56,11 @@ function Children:start(name, command, on_line, on_end)
   child.ended = core.gate()
   core.go(function()
     local code, signal = process:wait()
-    for _, reader in ipairs(readers) do
+    local deadline = core.now() + LAST_LINES_MAX
+    for i, reader in ipairs(readers) do
+      reader:join(math.max(0, deadline - core.now()))
+      local stream = i == 1 and process.stdout or process.stderr
+      stream:close() -- ends a reader that still waits
       reader:join()
     end
     child.is_running, child.code, child.signal = false, code, signal
@@ -95,12 +105,14 @@ function Children:stop(grace)
   end
 end
 
----Kill all that run, now.
+---Kill all that run, now; what they still had to say is not waited for.
 function Children:kill()
   self.is_stopping = true
   for _, child in ipairs(self.list) do
     if child.is_running then
       child.process:kill("KILL")
+      child.process.stdout:close()
+      child.process.stderr:close()
     end
   end
 end
