@@ -86,7 +86,8 @@ describe("of a running node", function()
   end)
 
   it("speaks for the node that was made last among those that are open", function()
-    assert.same({ true }, ask([[{"id":1,"op":"eval","code":"(function() other = require('holt').node {} return other:is_open() end)()"}]]).value)
+    local code = "(function() other = require('holt').node {} return other:is_open() end)()"
+    assert.same({ true }, ask(json.encode { id = 1, op = "eval", code = code }).value)
     assert.not_same("n1", ask('{"id":2,"op":"status"}').value.name)
     ask([[{"id":3,"op":"eval","code":"other:close()"}]])
     assert.same("n1", ask('{"id":4,"op":"status"}').value.name)
