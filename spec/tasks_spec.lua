@@ -521,27 +521,29 @@ end)
 describe("a task of a process of its own", function()
   nodes.guard(before_each, after_each)
 
-  it("ends when it is canceled, though it emits without ever waiting", function()
-    local program = nodes.holt("run", "--control=none", nodes.write("emits.lua", [[
-      local holt = require("holt")
-      local node = holt.node { transport = "memory" }
-      local emitted = 0
-      local task = holt.go(function()
-        while true do
-          node:emit("x", 1)
-          emitted = emitted + 1
-        end
-      end)
-      holt.after(0.02, function()
-        task:cancel()
-        task:join()
-        print(task:status(), emitted > 0)
-        holt.exit(0)
-      end)
-    ]]))
-    assert.same(0, (program:wait(10)))
-    assert.same("canceled\ttrue", program:output("stdout"))
-  end)
+  for what, value in pairs({ ["emits"] = "1", ["emits what has no form"] = "print" }) do
+    it("ends when it is canceled, though it " .. what .. " without ever waiting", function()
+      local program = nodes.holt("run", "--control=none", nodes.write("emits.lua", ([[
+        local holt = require("holt")
+        local node = holt.node { transport = "memory", codec = "json" }
+        local emitted = 0
+        local task = holt.go(function()
+          while true do
+            node:emit("x", %s)
+            emitted = emitted + 1
+          end
+        end)
+        holt.after(0.02, function()
+          task:cancel()
+          task:join()
+          print(task:status(), emitted > 0)
+          holt.exit(0)
+        end)
+      ]]):format(value)))
+      assert.same(0, (program:wait(10)))
+      assert.same("canceled\ttrue", program:output("stdout"))
+    end)
+  end
 
   it("ends plain Lua with the code it gives to holt.exit, wherever the main thread is", function()
     for code, last in pairs({ [3] = "holt.run()", [4] = "holt.sleep(60)", [5] = "pcall(holt.sleep, 60)" }) do

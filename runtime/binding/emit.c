@@ -28,7 +28,12 @@ static void emit_free(struct emit *emit) {
   free(emit);
 }
 
+/* A status above 0: the codec refused; nil and what it says lie at 3 and 4. */
 static int push_result(lua_State *L, int status, const struct holt_err *err) {
+  if (status > 0) {
+    lua_settop(L, 4);
+    return 2;
+  }
   if (status != 0) return holt_lua_fail(L, err);
   lua_pushboolean(L, 1);
   return 1;
@@ -123,7 +128,7 @@ static int take_breath(lua_State *L, int status, const struct holt_err *err) {
   }
   struct breath *breath = holt_alloc(sizeof *breath);
   breath->status = status;
-  if (status != 0) breath->err = *err;
+  if (status < 0) breath->err = *err;
   holt_wait_init(&breath->wait, L, breath_finish, breath_cancel);
   holt_wait_wake(&breath->wait);
   return holt_wait_park(L, &breath->wait);
@@ -154,10 +159,6 @@ int holt__l_emit(lua_State *L) {
   }
   uint8_t codec = node->rule_count > 0 ? holt__codec_of(node, subject) : node->codec;
   int rc = holt__values_encode(L, node, codec, 3, "node:emit", 1, &payload, &err);
-  if (rc > 0) { /* [3] is nil, [4] what the codec says */
-    lua_settop(L, 4);
-    return 2;
-  }
   if (rc == 0 && node->node == NULL) /* closed by a codec written in Lua */
     rc = holt_err_set(&err, HOLT_ECLOSED, "the node was closed before the event could be sent");
   if (rc == 0)
