@@ -15,13 +15,14 @@
 
 /* The bit of all links that found no bit of their own: what they carry is never known to be dropped
  * everywhere. */
-#define HOLT_SLOT_SHARED ((uint64_t)1 << 63)
-#define HOLT_SPARES_MAX  512
-#define HOLT_HOLES_MAX   1024  /* ranges kept per origin, then the oldest closes early */
-#define HOLT_ORIGINS_MAX 65536 /* then the one silent for longest is forgotten */
-#define HOLT_HOLE_MS     5000  /* how long a hole may still be filled */
-#define HOLT_LAST_MS     1000  /* neighbours are told the last numbers this often */
-#define HOLT_DROPS_MAX   1024  /* dropped ranges remembered per link until they can be told */
+#define HOLT_SLOT_SHARED      ((uint64_t)1 << 63)
+#define HOLT_ROUTES_BYTES_MAX (64 * 1024 * 1024) /* words about other nodes; what is beyond is not taken */
+#define HOLT_SPARES_MAX       512
+#define HOLT_HOLES_MAX        1024  /* ranges kept per origin, then the oldest closes early */
+#define HOLT_ORIGINS_MAX      65536 /* then the one silent for longest is forgotten */
+#define HOLT_HOLE_MS          5000  /* how long a hole may still be filled */
+#define HOLT_LAST_MS          1000  /* neighbours are told the last numbers this often */
+#define HOLT_DROPS_MAX        1024  /* dropped ranges remembered per link until they can be told */
 
 /* --- subject.c ------------------------------------------------------------------------------------ */
 
@@ -156,12 +157,14 @@ struct holt_route {
   uint32_t distance;           /* links to it, 0: none leads there */
   struct holt_bus_link *first; /* the link that the way begins with; NULL: none */
   uint64_t lost_ms;            /* since when it cannot be reached */
+  size_t bytes;                /* of its word */
 };
 
 struct holt_routes {
   struct holt_map by_boot;
   struct holt_list all;
   uint64_t version; /* of our own word */
+  size_t bytes;     /* of all words kept, at most HOLT_ROUTES_BYTES_MAX */
   bool is_stale;    /* the ways are to be computed anew */
   struct holt_post tell;
 };

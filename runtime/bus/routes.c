@@ -27,6 +27,7 @@ static void clear_route(struct holt_route *route) {
 static void free_route(struct holt_bus *bus, struct holt_route *route) {
   holt_map_remove(&bus->routes.by_boot, route->boot);
   holt_list_remove(&route->node);
+  bus->routes.bytes -= route->bytes;
   clear_route(route);
   free(route);
 }
@@ -130,6 +131,8 @@ void holt__routes_hear(struct holt_bus *bus, struct holt_link *link, struct holt
   if (holt_wire_route_read(&in, &wire, NULL) != 0 || wire.boot == bus->boot) return;
   struct holt_route *route = holt_map_get(&bus->routes.by_boot, wire.boot);
   if (route != NULL && route->version >= wire.version) return;
+  size_t old_bytes = route == NULL ? 0 : route->bytes;
+  if (bus->routes.bytes - old_bytes + body.len > HOLT_ROUTES_BYTES_MAX) return;
   struct holt_route fresh = {0};
   if (!fill_route(&fresh, &in, &wire) || (route == NULL && bus->routes.by_boot.count >= HOLT_ORIGINS_MAX)) {
     clear_route(&fresh);
@@ -144,6 +147,8 @@ void holt__routes_hear(struct holt_bus *bus, struct holt_link *link, struct holt
     clear_route(route);
   }
   route->version = wire.version;
+  bus->routes.bytes += body.len - old_bytes;
+  route->bytes = body.len;
   snprintf(route->name, sizeof route->name, "%s", wire.name);
   route->neighbours = fresh.neighbours;
   route->neighbour_count = fresh.neighbour_count;
