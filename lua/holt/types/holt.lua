@@ -94,7 +94,7 @@ local Task = {}
 ---@return any ... Its results; or an error: `timeout`, `canceled`, or what it raised (with `traceback`).
 function Task:join(timeout) end
 
----Raise `canceled` in it where it waits, or at its next wait. False when it has ended.
+---Raise `canceled` in it where it waits, or at its next wait or emit. False when it has ended.
 ---@return boolean
 function Task:cancel() end
 
