@@ -180,9 +180,10 @@ static void emit_next(void *arg) {
   if (rc != 0 && rc != HOLT_ESTALLED) broken(run, "%s could not emit: %s", m->name, holt_err_text(rc));
   m->emitted++;
   run->result->emitted++;
-  uint64_t spread = 2 * FAULTS_MS / (run->config->emits + 1);
+  uint64_t longest_ms = 8 * FAULTS_MS / (run->config->emits + 1);
+  if (longest_ms > FAULTS_MS / 2) longest_ms = FAULTS_MS / 2; /* all is emitted well before the end */
   bool is_burst = holt_rand_below(&run->rand, 4) != 0;
-  holt_timer_start(&m->emit_timer, is_burst ? 0 : holt_rand_below(&run->rand, 4 * spread + 1));
+  holt_timer_start(&m->emit_timer, is_burst ? 0 : holt_rand_below(&run->rand, longest_ms + 1));
 }
 
 /* --- Starting and killing ------------------------------------------------------------------------- */
