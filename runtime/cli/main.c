@@ -50,16 +50,8 @@ struct failure {
 
 static void print_failure(lua_State *L, void *arg) {
   struct failure *failure = arg;
-  lua_pushvalue(failure->co, -1);
-  lua_xmove(failure->co, L, 1);
-  if (lua_istable(L, 1)) {
-    lua_getfield(L, 1, "value");
-    lua_getfield(L, 1, "traceback");
-  } else {
-    lua_pushvalue(L, 1);
-    lua_pushliteral(L, "");
-  }
-  fprintf(stderr, "holt: %s\n%s\n", luaL_tolstring(L, 2, NULL), lua_tostring(L, 3));
+  holt_lua_push_failure(L, failure->co);
+  fprintf(stderr, "holt: %s\n%s\n", luaL_tolstring(L, 1, NULL), lua_tostring(L, 2));
 }
 
 static void main_ended(void *arg, struct holt_task *task, lua_State *co, bool ok, int count) {

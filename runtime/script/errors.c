@@ -153,6 +153,19 @@ void holt_script_set_sink(lua_State *L) {
   script->sink_ref = luaL_ref(L, LUA_REGISTRYINDEX);
 }
 
+void holt_lua_push_failure(lua_State *L, lua_State *co) {
+  lua_pushvalue(co, -1);
+  lua_xmove(co, L, 1);
+  int at = lua_gettop(L);
+  if (lua_istable(L, at)) {
+    lua_getfield(L, at, "value");
+    lua_getfield(L, at, "traceback");
+    lua_remove(L, at);
+  } else {
+    lua_pushliteral(L, "");
+  }
+}
+
 struct report {
   struct holt_script *script;
   lua_State *co;
@@ -163,19 +176,11 @@ struct report {
 static void report_body(lua_State *L, void *arg) {
   struct report *report = arg;
   bool is_heard = false;
-  lua_pushvalue(report->co, -1);
-  lua_xmove(report->co, L, 1);
-  if (lua_istable(L, 1)) {
-    lua_getfield(L, 1, "value");
-    lua_getfield(L, 1, "traceback");
-  } else {
-    lua_pushvalue(L, 1);
-    lua_pushliteral(L, "");
-  }
+  holt_lua_push_failure(L, report->co);
   if (report->script->sink_ref != LUA_NOREF) {
     lua_rawgeti(L, LUA_REGISTRYINDEX, report->script->sink_ref);
+    lua_pushvalue(L, 1);
     lua_pushvalue(L, 2);
-    lua_pushvalue(L, 3);
     lua_pushstring(L, report->what);
     if (report->owner_ref == LUA_NOREF)
       lua_pushnil(L);
@@ -185,8 +190,8 @@ static void report_body(lua_State *L, void *arg) {
     is_heard = lua_type(L, -1) != LUA_TBOOLEAN || lua_toboolean(L, -1);
   }
   if (is_heard) return;
-  const char *text = luaL_tolstring(L, 2, NULL);
-  holt_log(HOLT_LOG_ERROR, "%s raised an error: %s\n%s", report->what, text, lua_tostring(L, 3));
+  const char *text = luaL_tolstring(L, 1, NULL);
+  holt_log(HOLT_LOG_ERROR, "%s raised an error: %s\n%s", report->what, text, lua_tostring(L, 2));
 }
 
 void holt_script_report(struct holt_script *script, lua_State *co, const char *what, int owner_ref) {

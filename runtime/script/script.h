@@ -166,6 +166,9 @@ void holt_script_report(struct holt_script *script, lua_State *co, const char *w
  * must not wait. Without one, or if it returns false, the failure becomes a log line. */
 void holt_script_set_sink(lua_State *L);
 
+/* Push what was raised and its traceback, two values, for the failure value of `ended` on top of `co`, which
+ * stays there. May raise (memory). */
+void holt_lua_push_failure(lua_State *L, lua_State *co);
 /* Push the error table { code, message } of `err`. May raise (memory). */
 void holt_lua_push_err(lua_State *L, const struct holt_err *err);
 /* Push nil and the error table; returns 2, so that `return holt_lua_fail(L, &err)` reads well. */

@@ -64,7 +64,7 @@ local function be_node(values)
     holt.sleep(INTERVAL)
     if not is_stopping then
       number = number + 1
-      local value = math.floor((subject == "water.level" and 1.2 or 17.5) * 10 + math.random(0, 8)) / 10
+      local value = math.floor((subject == "water.level" and 1.2 or 17.5) * 10 + core.random() % 9) / 10
       assert(node:emit(subject, number, value))
       tell("emitted", tostring(number), subject, tostring(value))
     end
