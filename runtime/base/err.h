@@ -45,6 +45,10 @@
   X(ESTALLED, 34, "stalled", "a peer has taken nothing for a second")                                        \
   X(ENORESPONDER, 35, "no_responder", "nobody serves it")                                                    \
   X(EREMOTE, 36, "remote_error", "the handler at the other node raised an error")                            \
+  X(ENOLEADER, 40, "no_leader", "no leader is known")                                                        \
+  X(ENOTLEADER, 41, "not_leader", "this member does not lead")                                               \
+  X(EBUSY, 42, "busy", "too much is under way")                                                              \
+  X(EUNKNOWN, 43, "unknown", "the outcome is not known")                                                     \
   X(EINTERNAL, 33, "internal", "internal error")
 
 enum {
