@@ -112,10 +112,16 @@ void holt_bus_link_dropped(struct holt_bus *bus, struct holt_link *link, struct 
   }
 }
 
-void holt_bus_link_notice(struct holt_bus *bus, struct holt_link *link, struct holt_writer *out) {
+bool holt_bus_link_notice(struct holt_bus *bus, struct holt_link *link, size_t len_max,
+                          struct holt_writer *out) {
   struct holt_bus_link *bl = holt__bus_link(bus, link);
-  for (size_t i = 0; i < bl->drop_count; i++) holt_wire_range_write(out, &bl->drops[i]);
-  bl->drop_count = 0;
+  size_t told = 0;
+  while (told < bl->drop_count && out->len + holt_wire_range_size(&bl->drops[told]) <= len_max)
+    holt_wire_range_write(out, &bl->drops[told++]);
+  if (told == 0) told = bl->drop_count; /* not even one fits: the receiver finds out by the missing numbers */
+  bl->drop_count -= told;
+  if (bl->drop_count > 0) memmove(bl->drops, bl->drops + told, bl->drop_count * sizeof *bl->drops);
+  return bl->drop_count > 0;
 }
 
 /* --- Passing on ----------------------------------------------------------------------------------- */

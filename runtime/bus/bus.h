@@ -157,7 +157,8 @@ void holt_bus_link_message(struct holt_bus *bus, struct holt_link *link,
                            const struct holt_link_message *message);
 void holt_bus_link_dropped(struct holt_bus *bus, struct holt_link *link, struct holt_msg *msg, bool was_sent);
 void holt_bus_link_down(struct holt_bus *bus, struct holt_link *link);
-void holt_bus_link_notice(struct holt_bus *bus, struct holt_link *link, struct holt_writer *out);
+bool holt_bus_link_notice(struct holt_bus *bus, struct holt_link *link, size_t len_max,
+                          struct holt_writer *out);
 void holt_bus_link_room(struct holt_bus *bus);
 void holt_bus_link_credit(struct holt_bus *bus, struct holt_link *link, uint64_t bytes);
 void holt_bus_link_up(struct holt_bus *bus, struct holt_link *link);

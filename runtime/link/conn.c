@@ -113,12 +113,13 @@ static void on_numbered(struct holt_conn *conn, const struct holt_frame *frame, 
   struct holt_links *links = conn->links;
   struct holt_link *link = conn->link;
   enum holt_lane lane = (enum holt_lane)frame->lane;
-  struct holt_link_message message = {.type = frame->type,
-                                      .flags = frame->flags,
-                                      .lane = lane,
-                                      .age_ms = frame->age_ms,
-                                      .number = holt__link_receive(link, lane, frame->len),
-                                      .body = body};
+  struct holt_link_message message = {
+      .type = frame->type, .flags = frame->flags, .lane = lane, .age_ms = frame->age_ms, .body = body};
+  struct holt_err err;
+  if (holt__link_receive(link, lane, frame->len, &message.number, &err) != 0) {
+    fail(conn, &err);
+    return;
+  }
   if (frame->len == 0 || links->ops->on_message == NULL)
     holt_link_consume(link, lane, message.number); /* an empty one stands for a message that was dropped */
   else

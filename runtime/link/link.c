@@ -74,11 +74,9 @@ static void drop_old(struct holt_link *link, enum holt_lane lane) {
     struct holt_msg *msg = holt__ring_at(&out->unacked, i);
     if (!is_expired(link, msg)) break;
     if (msg->len == 0) continue; /* already an empty one */
-    struct holt_msg *empty = holt_msg_new(HOLT_WIRE_EMPTY, 0);
-    if (empty == NULL) break;
-    empty->born_ms = msg->born_ms;
-    empty->is_quiet = true;
-    drop(link, lane, holt__ring_swap(&out->unacked, i, empty), HOLT_ETIMEOUT, true);
+    msg = holt__lane_out_blank(out, i);
+    if (msg == NULL) break;
+    drop(link, lane, msg, HOLT_ETIMEOUT, true);
   }
   while (out->pending.count > 0 && is_expired(link, holt__ring_at(&out->pending, 0)))
     drop(link, lane, holt__lane_out_shift(out), HOLT_ETIMEOUT, false);
@@ -133,6 +131,7 @@ struct holt_link *holt__link_new(struct holt_links *links) {
   holt_timer_init(&link->age_timer, links->env, on_age, link);
   holt_timer_init(&link->stall_timer, links->env, on_stalled, link);
   link->absent_since_ms = holt_env_now_ms(links->env);
+  link->window = links->config.window_bytes;
   holt_list_push(&links->links, &link->node);
   links->link_count++;
   holt_timer_start(&link->age_timer, 50);
@@ -232,6 +231,8 @@ void holt__link_up(struct holt_link *link) {
   struct holt_conn *conn = link->conn;
   holt_timer_stop(&link->age_timer);
   link->last_connection = conn->number;
+  link->window =
+      links->config.window_bytes < conn->hello.window ? links->config.window_bytes : conn->hello.window;
   link->connects++;
   if (link->in_session == 0 || conn->resume.own != link->in_session)
     holt__link_on_start(link, 0); /* START follows */
@@ -253,33 +254,38 @@ void holt__link_up(struct holt_link *link) {
   holt__conn_dirty(conn);
 }
 
-/* The notice that stands for dropped messages, written by their owner now that it is due. */
-static struct holt_msg *make_notice(struct holt_link *link) {
+#define NOTICE_MAX (16 * 1024) /* bytes in one notice; the next tells the rest */
+
+/* When a notice is due next: let its owner write it, and put it in front of what waits to be sent. */
+static void put_notice(struct holt_link *link, struct holt_lane_out *out) {
+  if (!out->has_notice || out->notice_at > 0) return;
   struct holt_links *links = link->links;
   struct holt_writer body = {0};
-  if (links->ops->on_notice != NULL) links->ops->on_notice(links->arg, link, &body);
+  size_t len_max = link->conn != NULL && link->conn->hello.frame_max < NOTICE_MAX
+                       ? link->conn->hello.frame_max
+                       : NOTICE_MAX;
+  out->has_notice = links->ops->on_notice != NULL && links->ops->on_notice(links->arg, link, len_max, &body);
   struct holt_msg *msg = body.len == 0 ? NULL : holt_msg_new(HOLT_WIRE_DROPPED, body.len);
   if (msg != NULL) {
     memcpy(msg->data, body.data, body.len);
     msg->born_ms = holt_env_now_ms(links->env);
+    holt__ring_unshift(&out->pending, msg);
+    out->notice_at = 1; /* for the rest */
   }
   holt_writer_free(&body);
-  return msg;
 }
 
 /* What a present peer's window had taken is kept besides what its buffer may hold while it is away: it gets
  * its numbers now. (Not in the call lane: what was surely not sent may be tried elsewhere.) */
 static void keep_accepted(struct holt_link *link, enum holt_lane lane) {
   struct holt_lane_out *out = &link->out[lane];
-  while (out->pending.count > 0 || out->has_notice) {
-    struct holt_msg *msg = NULL;
-    if (out->has_notice && out->notice_at == 0) {
-      out->has_notice = false;
-      msg = make_notice(link);
-    } else {
-      msg = holt__lane_out_shift(out);
-    }
-    if (msg != NULL) holt__ring_push(&out->unacked, msg);
+  uint64_t cost = out->unacked.bytes + out->unacked.count * HOLT_WIRE_HEADER;
+  for (;;) {
+    put_notice(link, out);
+    if (out->pending.count == 0) return;
+    cost += holt__cost(holt__ring_at(&out->pending, 0)->len);
+    if (out->unacked.count > 0 && cost > link->window) return;
+    holt__ring_push(&out->unacked, holt__lane_out_shift(out));
   }
 }
 
@@ -317,8 +323,8 @@ static bool is_absent_buffer_full(const struct holt_link *link, enum holt_lane l
 }
 
 static bool has_credit(const struct holt_link *link, enum holt_lane lane, size_t len) {
-  uint64_t used = holt__lane_out_bytes(&link->out[lane]);
-  return used == 0 || used + len <= link->links->config.window_bytes;
+  uint64_t used = holt__lane_out_cost(&link->out[lane]);
+  return used == 0 || used + holt__cost(len) <= link->window;
 }
 
 /* The lane of a present peer has no credit: note since when. */
@@ -386,8 +392,7 @@ void holt_link_send(struct holt_link *link, enum holt_lane lane, struct holt_msg
 }
 
 bool holt_link_is_choked(struct holt_link *link, enum holt_lane lane) {
-  uint64_t window = link->links->config.window_bytes;
-  if (!holt_link_is_up(link) || holt__lane_out_bytes(&link->out[lane]) <= window) return false;
+  if (!holt_link_is_up(link) || holt__lane_out_cost(&link->out[lane]) <= link->window) return false;
   choke(link, lane);
   return true;
 }
@@ -396,30 +401,37 @@ void holt_link_drop(struct holt_link *link, enum holt_lane lane, struct holt_msg
   drop(link, lane, holt_msg_retain(msg), HOLT_ESTALLED, false);
 }
 
+/* The next message gets its number. Those that are not to be sent any more are dropped. False: none is left.
+ */
+static bool number_next(struct holt_link *link, enum holt_lane lane) {
+  struct holt_lane_out *out = &link->out[lane];
+  for (;;) {
+    put_notice(link, out);
+    if (out->pending.count == 0) return false;
+    struct holt_msg *msg = holt__ring_at(&out->pending, 0);
+    bool is_too_large = msg->len > link->conn->hello.frame_max;
+    if (is_too_large || is_expired(link, msg)) {
+      drop(link, lane, holt__lane_out_shift(out), is_too_large ? HOLT_ETOOLARGE : HOLT_ETIMEOUT, false);
+      continue;
+    }
+    if (!holt__lane_out_may_write(out, msg->len, link->window)) return false; /* no credit */
+    holt__ring_push(&out->unacked, holt__lane_out_shift(out));
+    return true;
+  }
+}
+
 struct holt_msg *holt__link_next_msg(struct holt_link *link, enum holt_lane lane) {
   struct holt_lane_out *out = &link->out[lane];
-  if (out->written < out->unacked.count) return holt__ring_at(&out->unacked, out->written++);
-  struct holt_msg *msg = NULL;
-  while (msg == NULL) {
-    if (out->has_notice && out->notice_at == 0) {
-      out->has_notice = false;
-      msg = make_notice(link);
-      if (msg != NULL) break;
-    }
-    if (out->pending.count == 0) return NULL;
-    uint64_t window = link->links->config.window_bytes;
-    struct holt_msg *first = holt__ring_at(&out->pending, 0);
-    if (out->unacked.count > 0 && out->unacked.bytes + first->len > window) return NULL; /* no credit */
-    msg = holt__lane_out_shift(out);
-    uint32_t frame_max = link->conn->hello.frame_max;
-    if (is_expired(link, msg) || msg->len > frame_max) {
-      drop(link, lane, msg, msg->len > frame_max ? HOLT_ETOOLARGE : HOLT_ETIMEOUT, false);
-      msg = NULL;
-    }
+  if (out->written == out->unacked.count) return number_next(link, lane) ? holt__lane_out_write(out) : NULL;
+  struct holt_msg *again = holt__ring_at(&out->unacked, out->written);
+  if (again->len > link->conn->hello.frame_max) { /* of another boot, which takes less than the last one */
+    struct holt_msg *old = holt__lane_out_blank(out, out->written);
+    if (old == NULL) return NULL;
+    again = holt__ring_at(&out->unacked, out->written);
+    again->tag[0] = 0; /* this one was not sent to the remote as it is now */
+    drop(link, lane, old, HOLT_ETOOLARGE, true);
   }
-  holt__ring_push(&out->unacked, msg);
-  out->written++;
-  return msg;
+  return holt__lane_out_may_write(out, again->len, link->window) ? holt__lane_out_write(out) : NULL;
 }
 
 /* --- Acknowledging -------------------------------------------------------------------------------- */
@@ -442,15 +454,24 @@ void holt__link_on_ack(struct holt_link *link, const struct holt_ack *ack) {
   if (ack->lane == HOLT_LANE_BUS)
     holt__link_tell(link, &(struct holt_peer_notice){.event = HOLT_PEER_ACKNOWLEDGE, .number = ack->number});
   holt__link_room_changed(link);
-  if (link->conn != NULL && link->out[ack->lane].pending.count > 0) holt__conn_dirty(link->conn);
+  const struct holt_lane_out *out = &link->out[ack->lane];
+  if (link->conn != NULL && (out->pending.count > 0 || out->written < out->unacked.count))
+    holt__conn_dirty(link->conn);
 }
 
 /* Above the number of a message lies the epoch of its session. */
 #define NUMBER_BITS 48
 
-uint64_t holt__link_receive(struct holt_link *link, enum holt_lane lane, size_t len) {
+int holt__link_receive(struct holt_link *link, enum holt_lane lane, size_t len, uint64_t *number,
+                       struct holt_err *err) {
   struct holt_lane_in *in = &link->in[lane];
-  return holt__lane_in_receive(in, len) | (uint64_t)in->epoch << NUMBER_BITS;
+  if (!holt__lane_in_may_receive(in, len, link->window))
+    return holt_err_set(
+        err, HOLT_EPROTOCOL,
+        "%s sent more in lane %u than its window of %llu bytes allows before an acknowledgement", link->name,
+        lane, (unsigned long long)link->window);
+  *number = holt__lane_in_receive(in, len) | (uint64_t)in->epoch << NUMBER_BITS;
+  return 0;
 }
 
 void holt_link_consume(struct holt_link *link, enum holt_lane lane, uint64_t number) {
@@ -458,7 +479,7 @@ void holt_link_consume(struct holt_link *link, enum holt_lane lane, uint64_t num
   if (number >> NUMBER_BITS != in->epoch) return; /* of a session that is over */
   holt__lane_in_consume(in, number & (((uint64_t)1 << NUMBER_BITS) - 1));
   if (!holt_link_is_up(link)) return;
-  if (in->done - in->acked >= ACK_EVERY || in->bytes >= link->conn->hello.window / 4) {
+  if (in->done - in->acked >= ACK_EVERY || holt__lane_in_cost(in) >= link->window / 4) {
     in->is_ack_due = in->done > in->acked;
     if (in->is_ack_due) holt__conn_dirty(link->conn);
   }

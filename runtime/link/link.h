@@ -32,7 +32,8 @@ struct holt_links_config {
   uint64_t buffer_timeout_ms;       /* what is older is dropped; an absent node is remembered this long */
   uint32_t buffer_max;              /* messages added while the peer is away */
   uint64_t buffer_bytes;            /* and their bytes */
-  uint64_t window_bytes;            /* unacknowledged bytes a present peer may have in one lane */
+  uint64_t window_bytes;            /* of frames unacknowledged in one lane, at most; the smaller of both
+                                     * sides counts */
   uint32_t frame_max;               /* largest frame body in bytes */
   uint32_t max_peers;
   uint64_t backoff_min_ms, backoff_max_ms;
@@ -98,10 +99,11 @@ struct holt_links_ops {
   void (*on_link_gone)(void *arg, struct holt_link *link);
   void (*on_message)(void *arg, struct holt_link *link, const struct holt_link_message *message);
   /* `msg` left the buffer (age, overflow). In the bus lane a notice takes its place: when that is due to be
-   * sent, on_notice writes its body (type HOLT_WIRE_DROPPED). `was_sent`: it may have arrived all the same.
+   * sent, on_notice writes its body (type HOLT_WIRE_DROPPED), at most `len_max` bytes, and returns whether
+   * there is more to tell. `was_sent`: it may have arrived all the same.
    * What was sent in the call lane is not sent again to a new boot: it is dropped too. */
   void (*on_dropped)(void *arg, struct holt_link *link, struct holt_msg *msg, bool was_sent);
-  void (*on_notice)(void *arg, struct holt_link *link, struct holt_writer *out);
+  bool (*on_notice)(void *arg, struct holt_link *link, size_t len_max, struct holt_writer *out);
   /* Room came back somewhere: whoever waits to send may try again. */
   void (*on_room)(void *arg);
   /* A present peer has acknowledged so many bytes of the bus lane. */

@@ -51,10 +51,11 @@ struct holt_link {
   char name[HOLT_NAME_MAX + 1]; /* "" while unknown */
   uint64_t id, boot;            /* of the remote; boot 0: nothing remembered of it */
   struct holt_conn *conn;       /* RESUME or UP */
-  uint64_t out_session;         /* of our numbers; 0: none that the remote could know */
-  uint64_t in_session;          /* of the remote's numbers, as it told us with START */
-  bool is_doomed;               /* closed by its owner; freed on a later turn */
-  uint64_t last_connection;     /* number of the last connection that finished its handshake */
+  uint64_t window;          /* bytes of frames that may be unacknowledged in a lane, in either direction */
+  uint64_t out_session;     /* of our numbers; 0: none that the remote could know */
+  uint64_t in_session;      /* of the remote's numbers, as it told us with START */
+  bool is_doomed;           /* closed by its owner; freed on a later turn */
+  uint64_t last_connection; /* number of the last connection that finished its handshake */
   struct holt_list peers;
   struct holt_lane_out out[HOLT_LANE_COUNT];
   struct holt_lane_in in[HOLT_LANE_COUNT];
@@ -150,8 +151,10 @@ void holt__link_down(struct holt_link *link, const struct holt_err *err);
 void holt__link_tell_drops(struct holt_link *link);
 /* Acknowledge with the next flush whatever has been dealt with. */
 void holt__link_ack_now(struct holt_link *link);
-/* Counts a numbered message that came; returns the number to consume it by. */
-uint64_t holt__link_receive(struct holt_link *link, enum holt_lane lane, size_t len);
+/* Counts a numbered message that came and sets the number to consume it by. HOLT_EPROTOCOL with a sentence
+ * when the remote has sent more than the window allows: then it is not counted. */
+int holt__link_receive(struct holt_link *link, enum holt_lane lane, size_t len, uint64_t *number,
+                       struct holt_err *err);
 void holt__link_on_ack(struct holt_link *link, const struct holt_ack *ack);
 void holt__link_room_changed(struct holt_link *link);
 /* The next message of the lane that may be sent now, or NULL. It stays the link's. */

@@ -60,6 +60,15 @@ void holt__ring_push(struct holt_ring *ring, struct holt_msg *msg) {
   ring->quiet += msg->is_quiet;
 }
 
+void holt__ring_unshift(struct holt_ring *ring, struct holt_msg *msg) {
+  if (ring->count == ring->cap) resize(ring, ring->cap == 0 ? 16 : ring->cap * 2);
+  ring->head = slot_of(ring, ring->cap - 1);
+  ring->slots[ring->head] = msg;
+  ring->count++;
+  ring->bytes += msg->len;
+  ring->quiet += msg->is_quiet;
+}
+
 struct holt_msg *holt__ring_shift(struct holt_ring *ring) {
   if (ring->count == 0) return NULL;
   struct holt_msg *msg = ring->slots[ring->head];
@@ -102,29 +111,67 @@ struct holt_msg *holt__lane_out_shift(struct holt_lane_out *lane) {
   return holt__ring_shift(&lane->pending);
 }
 
+/* An empty one may stand for a message that the remote has: its tag keeps how long that was. */
+static uint64_t cost_of(const struct holt_msg *msg) {
+  return holt__cost(msg->type == HOLT_WIRE_EMPTY ? (size_t)msg->tag[0] : msg->len);
+}
+
+struct holt_msg *holt__lane_out_write(struct holt_lane_out *lane) {
+  struct holt_msg *msg = holt__ring_at(&lane->unacked, lane->written++);
+  lane->written_cost += cost_of(msg);
+  return msg;
+}
+
+struct holt_msg *holt__lane_out_blank(struct holt_lane_out *lane, size_t index) {
+  struct holt_msg *empty = holt_msg_new(HOLT_WIRE_EMPTY, 0);
+  if (empty == NULL) return NULL;
+  struct holt_msg *old = holt__ring_swap(&lane->unacked, index, empty);
+  empty->born_ms = old->born_ms;
+  empty->is_quiet = true;
+  empty->tag[0] = old->type == HOLT_WIRE_EMPTY ? old->tag[0] : old->len;
+  return old;
+}
+
 int64_t holt__lane_out_ack(struct holt_lane_out *lane, uint64_t number) {
   if (number < lane->base || number - lane->base > lane->written) return HOLT_EPROTOCOL;
   int64_t count = (int64_t)(number - lane->base);
-  for (; lane->base < number; lane->base++) holt_msg_release(holt__ring_shift(&lane->unacked));
+  for (; lane->base < number; lane->base++) {
+    struct holt_msg *msg = holt__ring_shift(&lane->unacked);
+    lane->written_cost -= cost_of(msg);
+    holt_msg_release(msg);
+  }
   lane->written -= (size_t)count;
   return count;
 }
 
+/* The remote has the first `count` of `unacked`, and none of the others. */
+static void set_written(struct holt_lane_out *lane, size_t count) {
+  lane->written = 0;
+  lane->written_cost = 0;
+  while (lane->written < count) holt__lane_out_write(lane);
+  for (size_t i = count; i < lane->unacked.count; i++) {
+    struct holt_msg *msg = holt__ring_at(&lane->unacked, i);
+    if (msg->type == HOLT_WIRE_EMPTY) msg->tag[0] = 0;
+  }
+}
+
 int holt__lane_out_resume(struct holt_lane_out *lane, uint64_t received) {
   if (received < lane->base || received - lane->base > lane->unacked.count) return HOLT_EPROTOCOL;
-  lane->written = (size_t)(received - lane->base);
+  set_written(lane, (size_t)(received - lane->base));
   return 0;
 }
 
 void holt__lane_out_restart(struct holt_lane_out *lane) {
   lane->base = 0;
-  lane->written = 0;
+  set_written(lane, 0);
 }
 
 /* --- Inward --------------------------------------------------------------------------------------- */
 
+#define DEALT_WITH ((uint32_t)1 << 31)
+
 void holt__lane_in_free(struct holt_lane_in *lane) {
-  free(lane->bits);
+  free(lane->costs);
   *lane = (struct holt_lane_in){0};
 }
 
@@ -134,52 +181,46 @@ void holt__lane_in_restart(struct holt_lane_in *lane) {
   lane->epoch = epoch;
 }
 
-uint64_t holt__lane_in_receive(struct holt_lane_in *lane, size_t len) {
-  lane->bytes += len;
-  return ++lane->received;
+static uint32_t *cost_at(const struct holt_lane_in *lane, uint64_t number) {
+  return &lane->costs[number & (lane->cap - 1)];
 }
 
-static bool bit_test(const struct holt_lane_in *lane, uint64_t number) {
-  uint64_t at = number & (lane->bits_cap - 1);
-  return (lane->bits[at / 64] >> (at % 64) & 1) != 0;
-}
-
-static void bit_flip(struct holt_lane_in *lane, uint64_t number) {
-  uint64_t at = number & (lane->bits_cap - 1);
-  lane->bits[at / 64] ^= (uint64_t)1 << (at % 64);
-}
-
-/* Room for a bit of each number in (done, received]. */
-static void bits_reserve(struct holt_lane_in *lane) {
-  uint64_t wanted = lane->received - lane->done;
-  if (wanted < lane->bits_cap) return;
+static void resize_costs(struct holt_lane_in *lane, size_t cap) {
   struct holt_lane_in old = *lane;
-  if (lane->bits_cap == 0) lane->bits_cap = 256;
-  while (lane->bits_cap <= wanted) lane->bits_cap *= 2;
-  lane->bits = holt_alloc(lane->bits_cap / 8);
-  for (uint64_t n = old.done + 1; old.bits != NULL && n <= old.done + old.bits_cap; n++)
-    if (bit_test(&old, n)) bit_flip(lane, n);
-  free(old.bits);
+  lane->cap = cap;
+  lane->costs = holt_realloc(NULL, cap * sizeof *lane->costs);
+  for (uint64_t n = old.done + 1; n <= old.received; n++) *cost_at(lane, n) = *cost_at(&old, n);
+  free(old.costs);
+}
+
+uint64_t holt__lane_in_receive(struct holt_lane_in *lane, size_t len) {
+  uint64_t cost = holt__cost(len);
+  HOLT_ASSERT(cost < DEALT_WITH);
+  if (lane->received - lane->done == lane->cap) resize_costs(lane, lane->cap == 0 ? 64 : lane->cap * 2);
+  lane->received++;
+  lane->open_cost += cost;
+  *cost_at(lane, lane->received) = (uint32_t)cost;
+  return lane->received;
 }
 
 void holt__lane_in_consume(struct holt_lane_in *lane, uint64_t number) {
   HOLT_ASSERT(number > lane->done);
   HOLT_ASSERT(number <= lane->received);
-  if (number != lane->done + 1) {
-    bits_reserve(lane);
-    HOLT_ASSERT(!bit_test(lane, number));
-    bit_flip(lane, number);
-    return;
+  HOLT_ASSERT((*cost_at(lane, number) & DEALT_WITH) == 0);
+  *cost_at(lane, number) |= DEALT_WITH;
+  while (lane->done < lane->received && (*cost_at(lane, lane->done + 1) & DEALT_WITH) != 0) {
+    uint64_t cost = *cost_at(lane, ++lane->done) & ~DEALT_WITH;
+    lane->open_cost -= cost;
+    lane->done_cost += cost;
   }
-  lane->done++;
-  while (lane->bits != NULL && lane->done < lane->received && bit_test(lane, lane->done + 1)) {
-    bit_flip(lane, lane->done + 1);
-    lane->done++;
+  if (lane->done == lane->received && lane->cap > 1024) { /* an idle link keeps no large ring */
+    free(lane->costs);
+    lane->costs = NULL;
+    lane->cap = 0;
   }
 }
 
 void holt__lane_in_acked(struct holt_lane_in *lane) {
-  uint64_t before = lane->received - lane->acked, after = lane->received - lane->done;
-  lane->bytes = before == 0 ? 0 : (uint64_t)((double)lane->bytes * (double)after / (double)before);
+  lane->done_cost = 0;
   lane->acked = lane->done;
 }

@@ -66,8 +66,8 @@ static void on_dropped(void *arg, struct holt_link *link, struct holt_msg *msg, 
   holt_bus_link_dropped(((struct holt_node *)arg)->bus, link, msg, was_sent);
 }
 
-static void on_notice(void *arg, struct holt_link *link, struct holt_writer *out) {
-  holt_bus_link_notice(((struct holt_node *)arg)->bus, link, out);
+static bool on_notice(void *arg, struct holt_link *link, size_t len_max, struct holt_writer *out) {
+  return holt_bus_link_notice(((struct holt_node *)arg)->bus, link, len_max, out);
 }
 
 static void on_room(void *arg) {
@@ -119,6 +119,10 @@ static int check_config(const struct holt_node_config *config, struct holt_err *
     return holt_err_set(err, HOLT_EINVAL, "timeout must lie between 0.01 and 4000000 seconds");
   if (link->frame_max < 1024)
     return holt_err_set(err, HOLT_EINVAL, "the largest frame must have 1024 bytes at least");
+  if (link->frame_max > 1u << 30)
+    return holt_err_set(err, HOLT_EINVAL, "the largest frame may have 1 GiB at most");
+  if (link->window_bytes > UINT32_MAX)
+    return holt_err_set(err, HOLT_EINVAL, "the window may have 4294967295 bytes at most");
   if (link->backoff_min_ms == 0 || link->backoff_max_ms < link->backoff_min_ms)
     return holt_err_set(err, HOLT_EINVAL, "backoff_min must be above 0 and backoff_max at least as large");
   if (link->buffer_timeout_ms == 0)

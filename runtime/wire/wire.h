@@ -73,7 +73,7 @@ struct holt_hello {
   uint64_t last;       /* connection that this side last saw finished with this node, or 0 */
   uint32_t timeout_ms;
   uint32_t frame_max;
-  uint32_t window; /* unacknowledged bytes this side sends in one lane */
+  uint32_t window; /* bytes of frames unacknowledged in one lane, at most; the smaller of both sides counts */
   char name[HOLT_NAME_MAX + 1];
   char channel[HOLT_NAME_MAX + 1];
 };
@@ -130,6 +130,10 @@ struct holt_wire_range {
 #define HOLT_WIRE_NUMBER_MAX                                                                                 \
   ((uint64_t)1 << 62)            /* no origin emits so many events: a larger number is forged */
 #define HOLT_WIRE_RANGE_MAX 1024 /* ranges in one message */
+/* So many bytes holt_wire_range_write takes. */
+static inline size_t holt_wire_range_size(const struct holt_wire_range *range) {
+  return 3 * 8 + 1 + strlen(range->origin);
+}
 void holt_wire_range_write(struct holt_writer *out, const struct holt_wire_range *range);
 /* Reads the next range; 1: one was read, 0: no more, or HOLT_EPROTOCOL. */
 int holt_wire_range_read(struct holt_reader *in, struct holt_wire_range *out, struct holt_err *err);

@@ -194,6 +194,54 @@ static __attribute__((unused)) void stranger_dialled(void *arg, struct holt_stre
   stream->arg = s;
 }
 
+/* --- Strangers that speak raw frames with n0 --- */
+
+static struct stranger xs[4];
+static uint32_t x_window = 1 << 20, x_frame_max = 1 << 20;
+
+static __attribute__((unused)) void open_x(struct holt_env *env, int i) {
+  memset(&xs[i], 0, sizeof xs[i]);
+  holt_env_dial(env, "n0:7000", stranger_dialled, &xs[i]);
+  holt_sim_run(room, 50);
+}
+
+static __attribute__((unused)) void put_x(int i, uint8_t type, uint8_t lane, const void *body, size_t len) {
+  uint8_t *out = malloc(HOLT_WIRE_HEADER + len);
+  struct holt_frame frame = {.len = (uint32_t)len, .type = type, .lane = lane};
+  holt_frame_write(out, &frame);
+  if (len > 0) memcpy(out + HOLT_WIRE_HEADER, body, len);
+  (void)holt_stream_write(xs[i].stream, out, HOLT_WIRE_HEADER + len);
+  free(out);
+}
+
+static __attribute__((unused)) void say_hello_x(int i, uint64_t connection, uint64_t last) {
+  struct holt_hello hello = {.version = 1,
+                             .id = 5,
+                             .boot = 6,
+                             .connection = connection,
+                             .last = last,
+                             .timeout_ms = 60000,
+                             .frame_max = x_frame_max,
+                             .window = x_window,
+                             .name = "stranger",
+                             .channel = "holt"};
+  struct holt_writer body = {0};
+  holt_hello_write(&body, &hello);
+  put_x(i, HOLT_WIRE_HELLO, HOLT_LANE_CONTROL, body.data, body.len);
+  holt_writer_free(&body);
+}
+
+static __attribute__((unused)) void say_resume_x(int i) {
+  struct holt_resume r = {0};
+  struct holt_writer body = {0};
+  holt_resume_write(&body, &r);
+  put_x(i, HOLT_WIRE_RESUME, HOLT_LANE_CONTROL, body.data, body.len);
+  body.len = 0;
+  holt_start_write(&body, 9);
+  put_x(i, HOLT_WIRE_START, HOLT_LANE_CONTROL, body.data, body.len);
+  holt_writer_free(&body);
+}
+
 static unsigned woken;
 static __attribute__((unused)) __attribute__((unused)) void on_woken(void *arg) {
   (void)arg;

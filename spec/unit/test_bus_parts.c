@@ -248,13 +248,32 @@ static void acknowledging_the_second_of_four_leaves_two(void **state) {
   (void)state;
   struct holt_lane_out lane = {0};
   for (int i = 0; i < 4; i++) holt__ring_push(&lane.unacked, holt_msg_new(HOLT_WIRE_EVENT, 10));
-  lane.written = 4;
+  for (int i = 0; i < 4; i++) holt__lane_out_write(&lane);
   assert_int_equal(holt__lane_out_ack(&lane, 2), 2);
   assert_int_equal(lane.unacked.count, 2);
   assert_int_equal(lane.unacked.bytes, 20);
   assert_int_equal(holt__lane_out_ack(&lane, 1), HOLT_EPROTOCOL); /* backwards */
   assert_int_equal(holt__lane_out_ack(&lane, 5), HOLT_EPROTOCOL); /* never sent */
   assert_int_equal(lane.unacked.count, 2);
+  assert_int_equal(lane.written_cost, 2 * (10 + HOLT_WIRE_HEADER));
+  holt__lane_out_free(&lane);
+}
+
+static void what_the_other_side_has_takes_its_part_of_the_window_though_it_was_dropped_here(void **state) {
+  (void)state;
+  struct holt_lane_out lane = {0};
+  for (int i = 0; i < 3; i++) holt__ring_push(&lane.unacked, holt_msg_new(HOLT_WIRE_EVENT, 100));
+  for (size_t i = 0; i < 3; i++) holt_msg_release(holt__lane_out_blank(&lane, i));
+  assert_int_equal(holt__lane_out_resume(&lane, 2),
+                   0); /* two of the three had arrived before they were dropped */
+  assert_int_equal(lane.written_cost, 2 * (100 + HOLT_WIRE_HEADER));
+  assert_false(holt__lane_out_may_write(&lane, 0, 2 * (100 + HOLT_WIRE_HEADER)));
+  assert_true(holt__lane_out_may_write(&lane, 0, 2 * (100 + HOLT_WIRE_HEADER) + HOLT_WIRE_HEADER));
+  assert_int_equal(holt__lane_out_write(&lane)->len, 0);
+  assert_int_equal(holt__lane_out_ack(&lane, 2), 2);
+  assert_int_equal(lane.written_cost, HOLT_WIRE_HEADER);
+  assert_int_equal(holt__lane_out_ack(&lane, 3), 1);
+  assert_int_equal(lane.written_cost, 0);
   holt__lane_out_free(&lane);
 }
 
@@ -288,6 +307,7 @@ static void messages_dealt_with_out_of_order_are_covered_when_the_row_is_whole(v
     for (size_t j = 0; j < count; j++)
       if (open[j] < lowest) lowest = open[j];
     assert_int_equal(lane.done, lowest - 1);
+    assert_int_equal(lane.open_cost, (lane.received - lane.done) * (1 + HOLT_WIRE_HEADER));
   }
   holt__lane_in_free(&lane);
 }
@@ -317,6 +337,7 @@ int main(void) {
       cmocka_unit_test_setup_teardown(handled_and_lost_are_all_whatever_the_order, setup_origins,
                                       teardown_origins),
       cmocka_unit_test(acknowledging_the_second_of_four_leaves_two),
+      cmocka_unit_test(what_the_other_side_has_takes_its_part_of_the_window_though_it_was_dropped_here),
       cmocka_unit_test(a_resume_sends_only_what_the_other_side_lacks),
       cmocka_unit_test(messages_dealt_with_out_of_order_are_covered_when_the_row_is_whole),
   };

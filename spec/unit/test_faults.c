@@ -8,59 +8,13 @@ static size_t control_bytes(struct holt_links *links) {
   return len;
 }
 
-/* generic stranger streams */
-static struct stranger xs[4];
-static void open_x(struct holt_env *env, int i) {
-  memset(&xs[i], 0, sizeof xs[i]);
-  holt_env_dial(env, "n0:7000", stranger_dialled, &xs[i]);
-  holt_sim_run(room, 50);
-}
-static void say_hello_x(int i, uint64_t connection, uint64_t last) {
-  uint8_t out[512];
-  struct holt_hello hello = {.version = 1,
-                             .id = 5,
-                             .boot = 6,
-                             .connection = connection,
-                             .last = last,
-                             .timeout_ms = 60000,
-                             .frame_max = 1 << 20,
-                             .window = 1 << 20,
-                             .name = "stranger",
-                             .channel = "holt"};
-  struct holt_writer body = {0};
-  holt_hello_write(&body, &hello);
-  struct holt_frame frame = {.len = (uint32_t)body.len, .type = HOLT_WIRE_HELLO, .lane = HOLT_LANE_CONTROL};
-  holt_frame_write(out, &frame);
-  memcpy(out + HOLT_WIRE_HEADER, body.data, body.len);
-  (void)holt_stream_write(xs[i].stream, out, HOLT_WIRE_HEADER + body.len);
-  holt_writer_free(&body);
-}
-static void say_resume_x(int i, bool fresh) {
-  uint8_t out[512];
-  struct holt_resume r = {0};
-  (void)fresh;
-  struct holt_writer body = {0};
-  holt_resume_write(&body, &r);
-  struct holt_frame frame = {.len = (uint32_t)body.len, .type = HOLT_WIRE_RESUME, .lane = HOLT_LANE_CONTROL};
-  holt_frame_write(out, &frame);
-  memcpy(out + HOLT_WIRE_HEADER, body.data, body.len);
-  (void)holt_stream_write(xs[i].stream, out, HOLT_WIRE_HEADER + body.len);
-  body.len = 0;
-  holt_start_write(&body, 9);
-  frame = (struct holt_frame){.len = (uint32_t)body.len, .type = HOLT_WIRE_START, .lane = HOLT_LANE_CONTROL};
-  holt_frame_write(out, &frame);
-  memcpy(out + HOLT_WIRE_HEADER, body.data, body.len);
-  (void)holt_stream_write(xs[i].stream, out, HOLT_WIRE_HEADER + body.len);
-  holt_writer_free(&body);
-}
-
 static void a_third_connection_of_one_peer_is_taken_and_the_second_refused(void **state) {
   (void)state;
   start_named(&n0, "n0");
   struct holt_env *env = holt_sim_host(room, "x");
   open_x(env, 0);
   say_hello_x(0, 7, 0);
-  say_resume_x(0, true);
+  say_resume_x(0);
   holt_sim_run(room, 100);
   assert_true(status_of(&n0).is_up);
   open_x(env, 1);
@@ -242,7 +196,7 @@ static void pings_of_a_peer_that_reads_nothing_pile_up_to_a_bound(void **state) 
   struct holt_env *env = holt_sim_host(room, "x");
   open_x(env, 0);
   say_hello_x(0, 7, 0);
-  say_resume_x(0, true);
+  say_resume_x(0);
   holt_sim_run(room, 100);
   assert_true(status_of(&n0).is_up);
   holt_sim_cut(room, "n0", "x", true); /* x never takes what n0 writes */
@@ -293,7 +247,7 @@ static void a_forged_last_number_does_not_silence_an_origin(void **state) {
   struct holt_env *env = holt_sim_host(room, "x");
   open_x(env, 0);
   say_hello_x(0, 7, 0);
-  say_resume_x(0, true);
+  say_resume_x(0);
   dial(&n1, "n0:7000");
   holt_sim_run(room, 1000);
   emit(&n1, 1, 3);
@@ -331,14 +285,6 @@ static void a_peer_may_be_closed_from_inside_its_own_notice(void **state) {
   holt_sim_run(room, 1000);
 }
 
-static void put_x(int i, uint8_t type, uint8_t lane, const void *body, size_t len) {
-  uint8_t *out = malloc(12 + len);
-  struct holt_frame f = {.len = (uint32_t)len, .type = type, .lane = lane};
-  holt_frame_write(out, &f);
-  memcpy(out + 12, body, len);
-  (void)holt_stream_write(xs[i].stream, out, 12 + len);
-  free(out);
-}
 static void big_answer(void *arg, struct holt_request *r) {
   static uint8_t payload[100000];
   (void)arg;
@@ -389,7 +335,7 @@ static void a_word_of_dropped_events_is_passed_on_once_by_hubs_of_many_links(voi
   struct holt_env *env = holt_sim_host(room, "x");
   open_x(env, 0);
   say_hello_x(0, 7, 0);
-  say_resume_x(0, true);
+  say_resume_x(0);
   holt_sim_run(room, 2000);
   holt_sim_run(room, 1000);
   uint64_t e3 = holt_sim_events(room);
