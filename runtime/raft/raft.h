@@ -42,8 +42,9 @@ struct holt_raft_entry {
 /* --- Membership ----------------------------------------------------------------------------------- */
 
 enum {
-  HOLT_RAFT_MEMBERS_MAX = 31, /* learners included */
-  HOLT_RAFT_INFLIGHT_MAX = 64 /* appends under way to one member */
+  HOLT_RAFT_MEMBERS_MAX = 31,         /* learners included */
+  HOLT_RAFT_INFLIGHT_MAX = 64,        /* appends under way to one member */
+  HOLT_RAFT_APPEND_ENTRIES_MAX = 4096 /* entries in one message */
 };
 
 enum holt_raft_member_role {
@@ -89,6 +90,7 @@ struct holt_raft_change {
 struct holt_raft_snapshot {
   uint64_t index, term;
   uint64_t size_bytes;
+  uint64_t stamp_ms;   /* of the entry at `index` */
   uint64_t conf_index; /* of the entry that made `conf` */
   struct holt_raft_conf conf;
 };
@@ -193,7 +195,8 @@ enum holt_raft_event_type {
   HOLT_RAFT_EV_TIME = 1,  /* the deadline of the last update has come */
   HOLT_RAFT_EV_BOOTSTRAP, /* conf: begin a cluster; only an empty member, only on somebody's order */
   HOLT_RAFT_EV_RECEIVE,   /* message */
-  HOLT_RAFT_EV_PROPOSE,   /* entries (client, seq, low, data), count, tag: of the first, then counting up */
+  HOLT_RAFT_EV_PROPOSE,   /* entries (of type COMMAND: client, seq, low, data), count, tag: of the first, then
+                             counting up */
   HOLT_RAFT_EV_READ,      /* tag */
   HOLT_RAFT_EV_CHANGE,    /* changes, count, tag */
   HOLT_RAFT_EV_TRANSFER,  /* id: hand leadership to it; 0: to the best */
@@ -296,6 +299,7 @@ struct holt_raft_status {
   enum holt_raft_role role;
   bool is_failed, is_installing, is_transferring;
   uint64_t term, vote, leader, first, last, stable, commit, applied, snapshot_index, conf_index;
+  uint64_t sending_index; /* the snapshot that members are receiving: keep it; 0: none */
   uint64_t uncommitted_bytes, log_bytes, refused_messages;
   size_t reads, peer_count;
   struct holt_raft_peer_status peers[HOLT_RAFT_MEMBERS_MAX]; /* of a leader */

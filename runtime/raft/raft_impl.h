@@ -74,11 +74,13 @@ struct holt_raft {
   uint64_t seq, durable_seq, vote_seq; /* last persist; last durable; the last that wrote term or vote */
   uint64_t stable;                     /* last index whose persist is durable */
   uint64_t disk_moved_ms;              /* when the oldest open persist began to be waited for */
+  uint64_t reset_seq;                  /* the persist that replaced the log by a snapshot */
   bool is_failed;
 
   /* volatile */
   enum holt_raft_role role;
   uint64_t leader, commit, applied;
+  uint64_t stamp_seen_ms;  /* newest stamp in the log or before it */
   uint64_t matched;        /* follower: verified against this term's leader up to here */
   uint64_t heard_ms;       /* follower: last word of the leader */
   bool has_heard;          /* ever, in this life */
@@ -94,19 +96,22 @@ struct holt_raft {
   /* leader */
   struct holt__raft_progress progress[HOLT_RAFT_MEMBERS_MAX];
   size_t progress_count;
-  uint64_t term_start; /* index of the no-op */
-  uint64_t stamp_base_ms, elected_ms;
+  uint64_t term_start;                /* index of the no-op */
+  uint64_t stamp_base_ms, elected_ms; /* time inside the machine when it was elected; when that was */
+  uint64_t check_quorum_at_ms;
   uint64_t uncommitted_bytes;
   uint64_t transfer_to, transfer_until_ms;
   bool transfer_sent;
+  bool is_lease_void;                /* somebody was told to stand for election in this term */
+  struct holt_raft_snapshot sending; /* what members in SNAPSHOT receive; index 0: none */
   uint64_t round, round_sent_ms;
   uint64_t lease_round, lease_sent_ms, lease_until_ms;
   struct holt__raft_read *reads; /* in order of round */
   size_t read_count, read_cap;
 
   /* follower receiving a snapshot */
-  struct holt_raft_snapshot incoming;
-  uint64_t incoming_offset;
+  struct holt_raft_snapshot incoming; /* index 0: none */
+  uint64_t incoming_offset, incoming_epoch;
   bool is_installing; /* all arrived; the driver is storing it */
 
   /* this step's effects */
@@ -119,6 +124,12 @@ struct holt_raft {
   bool vote_changed, snapshot_changed, is_reset, conf_changed;
   struct holt_raft_part part;
   uint64_t refused_messages;
+  uint8_t **copies; /* data of the entries that this step appends */
+  size_t copy_count, copy_next, copy_cap;
+  size_t copy_from; /* the first of the message's entries that is new */
+#if HOLT_RAFT_BUG == 11
+  uint64_t bug_last[64];
+#endif
   uint8_t *spare; /* HOLT_RAFT_CONF_BYTES for a membership entry: reserved before each step */
 };
 
@@ -138,9 +149,13 @@ void holt__raft_log_push(struct holt_raft *r, const struct holt_raft_entry *entr
 void holt__raft_log_truncate(struct holt_raft *r, uint64_t index);
 /* Forget everything up to `index`, which has `term`; beyond the end: the log is empty after it. */
 void holt__raft_log_compact(struct holt_raft *r, uint64_t index, uint64_t term);
-/* Copy `count` entries' data; HOLT_ENOMEM: nothing is held. `copies` has room for them. */
-int holt__raft_log_copy(struct holt_raft *r, const struct holt_raft_entry *entries, size_t count,
-                        uint8_t **copies);
+/* After more became durable: entries count as stable by the persist that wrote them, never by their index. */
+void holt__raft_log_advance_stable(struct holt_raft *r);
+/* Copy `count` entries' data; HOLT_ENOMEM: nothing is held. They wait in r->copies. */
+int holt__raft_log_copy(struct holt_raft *r, const struct holt_raft_entry *entries, size_t count);
+/* The next copy becomes the caller's. */
+uint8_t *holt__raft_log_take_copy(struct holt_raft *r);
+void holt__raft_log_drop_copies(struct holt_raft *r);
 
 /* --- conf.c: membership and majorities ----------------------------------------------------------------- */
 
@@ -185,7 +200,9 @@ bool holt__raft_has_quorum(const struct holt_raft *r);
 
 /* --- append.c: the follower's side --------------------------------------------------------------------- */
 
-void holt__raft_on_append(struct holt_raft *r, const struct holt_raft_message *m, uint8_t **copies);
+/* Copy what an append will add, before anything changes. HOLT_ENOMEM: nothing is held. */
+int holt__raft_prepare_append(struct holt_raft *r, const struct holt_raft_message *m);
+void holt__raft_on_append(struct holt_raft *r, const struct holt_raft_message *m);
 void holt__raft_on_heartbeat(struct holt_raft *r, const struct holt_raft_message *m);
 /* Move the commit index of a follower, or of a leader that counted. */
 void holt__raft_commit_to(struct holt_raft *r, uint64_t index);
@@ -221,8 +238,8 @@ void holt__raft_on_timeout_now(struct holt_raft *r, const struct holt_raft_messa
 
 /* --- propose.c ----------------------------------------------------------------------------------------- */
 
-void holt__raft_propose(struct holt_raft *r, const struct holt_raft_event *event, uint8_t **copies);
-void holt__raft_on_forward(struct holt_raft *r, const struct holt_raft_message *m, uint8_t **copies);
+void holt__raft_propose(struct holt_raft *r, const struct holt_raft_event *event);
+void holt__raft_on_forward(struct holt_raft *r, const struct holt_raft_message *m);
 void holt__raft_on_forward_reply(struct holt_raft *r, const struct holt_raft_message *m);
 /* Leader: append an entry of its own. `data` becomes the log's. */
 uint64_t holt__raft_append_own(struct holt_raft *r, uint8_t type, uint8_t *data, uint32_t len, uint64_t tag);
