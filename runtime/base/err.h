@@ -45,10 +45,14 @@
   X(ESTALLED, 34, "stalled", "a peer has taken nothing for a second")                                        \
   X(ENORESPONDER, 35, "no_responder", "nobody serves it")                                                    \
   X(EREMOTE, 36, "remote_error", "the handler at the other node raised an error")                            \
+  X(ENOSPC, 37, "disk_full", "no space left on the disk")                                                    \
+  X(ECORRUPT, 38, "corrupt", "what is on the disk is damaged")                                               \
+  X(ELOCKED, 39, "locked", "another process uses it")                                                        \
   X(ENOLEADER, 40, "no_leader", "no leader is known")                                                        \
   X(ENOTLEADER, 41, "not_leader", "this member does not lead")                                               \
   X(EBUSY, 42, "busy", "too much is under way")                                                              \
   X(EUNKNOWN, 43, "unknown", "the outcome is not known")                                                     \
+  X(EFOREIGN, 44, "foreign", "belongs to another cluster or member")                                         \
   X(EINTERNAL, 33, "internal", "internal error")
 
 enum {
