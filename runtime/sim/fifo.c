@@ -157,15 +157,16 @@ static bool check_order(const struct fifo *fifo, struct holt_verdict *verdict) {
 
 /* Join the times in which one value was surely there; those that only touch stay apart. */
 static void join_covers(struct fifo *fifo) {
+  struct cover *end = fifo->covers; /* behind the last one */
   for (size_t i = 0; i < fifo->count; i++) {
     struct cover next = {.from = fifo->by_return[i]->push->returned, .to = pop_called(fifo->by_return[i])};
     if (next.from >= next.to) continue;
-    struct cover *last = fifo->cover_count == 0 ? NULL : &fifo->covers[fifo->cover_count - 1];
-    if (last == NULL || next.from >= last->to)
-      fifo->covers[fifo->cover_count++] = next;
-    else if (last->to < next.to)
-      last->to = next.to;
+    if (end == fifo->covers || next.from >= end[-1].to)
+      *end++ = next;
+    else if (end[-1].to < next.to)
+      end[-1].to = next.to;
   }
+  fifo->cover_count = (size_t)(end - fifo->covers);
 }
 
 /* Tell which values were there one after the other. */

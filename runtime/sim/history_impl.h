@@ -50,12 +50,12 @@ bool holt__op_fits(const struct holt_history_op *op, uint64_t state);
 bool holt__op_is_free(const struct holt_history_op *op, uint64_t state);
 /* Does an unknown operation need this state in order to write? */
 bool holt__group_needs(const struct holt__group *group, uint64_t value);
-/* Collect what the operations found and expected, as keys of `observed`. False when more may have been found:
- * a result tells only what was not there, or the result of a condition is not known. */
+/* Collect what the operations found and needed, as keys of `observed`. False when more may have been found: a
+ * result tells only what was not there. */
 bool holt__group_observed(const struct holt__group *group, struct holt_map *observed);
-/* May this unknown operation be left out? If it took effect, nothing found its value, and what wrote next
- * wrote without a condition (it would have found the value otherwise): without it all answers are the same.
- */
+/* May this unknown operation be left out? Nothing found or needed its value, so whatever came between it and
+ * the next write without a condition accepts any state, or there is nothing: without it all answers are the
+ * same. */
 bool holt__op_is_idle(const struct holt_history_op *op, const struct holt_map *observed,
                       bool is_all_observed);
 

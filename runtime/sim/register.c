@@ -48,11 +48,9 @@ bool holt__group_observed(const struct holt__group *group, struct holt_map *obse
   static char mark;
   for (size_t i = 0; i < group->count; i++) {
     const struct holt_history_op *op = group->ops[i];
-    bool has_condition = holt__op_needs(op) != HOLT_HISTORY_ANY;
-    if (has_condition) holt_map_set(observed, holt__op_needs(op), &mark);
+    if (holt__op_needs(op) != HOLT_HISTORY_ANY) holt_map_set(observed, holt__op_needs(op), &mark);
     if (op->outcome == HOLT_HISTORY_UNKNOWN) continue;
     if (op->result == HOLT_HISTORY_OTHER) return false;
-    if (op->result == HOLT_HISTORY_ANY && has_condition) return false;
     holt_map_set(observed, op->result, &mark);
   }
   return true;

@@ -161,6 +161,9 @@ static void an_unknown_write_may_take_effect_once_late_or_never(void **state) {
       /* an unknown removal that nobody found, without which the unknown insertion could not have been */
       {"1-2 set 1 = nil; 1-? remove; 1-? insert 2; 5-6 get = 2",
        "1-2 set 1 = nil; 1-? insert 2; 5-6 get = 2"},
+      /* two that could serve the first reader, of which one only could serve the second */
+      {"3-? set 5; 3-6 get = 5; 6-? update_if nil 5; 10-11 set 6 = any; 12-13 get = 5",
+       "3-? set 5; 3-6 get = 5; 8-? update_if nil 5; 10-11 set 6 = any; 12-13 get = 5"},
       /* a value that nobody found, but that was in the way */
       {"1-? set 9; 3-4 insert 2 = other; 5-6 remove = any",
        "1-2! set 9; 3-4 insert 2 = other; 5-6 remove = any"},
