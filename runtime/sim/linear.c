@@ -24,8 +24,7 @@
  *   - nor one that no answered operation could follow that may be next, and no unknown one needs;
  *   - nor one that writes without a condition right after another unknown one: its value would be lost;
  *   - of several that do the same, they are taken in the order of their calls, as all stay open to the end;
- *   - one that writes a value which nobody ever found or expected is left out from the start
- *     (holt__op_is_idle). */
+ *   - one that writes a value which nobody ever found or expected is left out from the start. */
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -197,10 +196,8 @@ static enum outcome run(struct search *s, size_t left_goal) {
     if (s->step_count == s->step_count_max) return GIVEN_UP;
     s->step_count++;
     struct entry *free_one = at == NULL ? find_free(s) : NULL;
-    if (free_one != NULL) {
-      if (take(s, free_one, 0)) continue;
-      if ((at = go_back(s, &must_by)) == NULL) return EXHAUSTED;
-    }
+    if (free_one != NULL && take(s, free_one, 0)) continue;
+    if (free_one != NULL && (at = go_back(s, &must_by)) == NULL) return EXHAUSTED;
     if (at == NULL) at = s->known.next;
     if (at->is_return) { /* never the end of the ring: an answered operation is left, so is its return */
       must_by = at->time;
