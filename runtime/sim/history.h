@@ -101,7 +101,7 @@ struct holt_verdict {
   char why[2000];         /* for people, several lines, the last without newline; "" when OK */
 };
 
-#define HOLT_HISTORY_STEPS 4000000 /* as `step_count_max`: seconds, and some 200 MB at worst */
+#define HOLT_HISTORY_STEPS 4000000 /* as `step_count_max`: about a second a key */
 
 /* Check the map operations of `history` (borrowed), key by key, up to the first that is wrong.
  *

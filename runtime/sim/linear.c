@@ -5,8 +5,8 @@
  * linearizability checking via P-compositionality", 2015) show to be enough.
  *
  *   - Calls and returns stand in one list in the order of time. Whatever is called before the first return
- * may be the next to take effect. One whose answer fits the state is taken: its two entries leave the list,
- * and the search starts again at the head.
+ *     may be next to take effect. One whose answer fits the state is taken: its two entries leave the list,
+ *     and the search starts again at the head.
  *   - At a return nothing more can be tried: that operation must have taken effect by now. The last one taken
  *     goes back into the list and the search continues behind it.
  *   - The same operations taken in another order, with the same state, lead to nothing new: such a
@@ -14,12 +14,12 @@
  *   - An operation of unknown outcome has no return. It stands in a second list, is tried after those of the
  *     first, and may be left over.
  *
- * One that may be next and leaves the state as it is, is taken at once, and nothing else is tried in its
- * place: wherever an order of the rest has it, it can as well stand first.
+ * One that may be next, fits, and changes nothing wherever it fits, is taken at once, and nothing is tried in
+ * its place: wherever an order of the rest has it, it can as well stand first.
  *
  * Some rules keep the unknown ones from making the search exponential where they need not. Each leaves out
  * only what another order does with as many of them, or with fewer:
- *   - a configuration is not entered when it has used up more of them than a known one, else the same;
+ *   - a configuration is not entered when it has used up more of them than a known one that is else the same;
  *   - one that would not change the state is not taken;
  *   - nor one that no answered operation could follow that may be next, and no unknown one needs;
  *   - nor one that writes without a condition right after another unknown one: its value would be lost;

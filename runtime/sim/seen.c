@@ -7,11 +7,13 @@
 
 struct holt__seen_slot {
   uint64_t hash;
-  size_t at; /* in `words`: first those that must be equal, then the set */
-  uint32_t equal_count;
-  uint32_t set_count;
-  bool is_used;
+  size_t at; /* behind the first word of the entry in `words`; 0: free */
 };
+
+/* An entry in `words`: how many must be equal and how many are the set, these, those. */
+static uint64_t head_of(size_t equal_count, size_t set_count) {
+  return (uint64_t)equal_count << 32 | set_count;
+}
 
 enum { KEPT_SLOTS = 4096 };
 
@@ -25,8 +27,9 @@ static bool is_subset(const uint64_t *left, size_t left_count, const uint64_t *r
 static bool covers(const struct holt__seen *seen, const struct holt__seen_slot *slot, const uint64_t *words,
                    size_t equal_count, size_t set_count) {
   const uint64_t *old = seen->words + slot->at;
-  return slot->equal_count == equal_count && memcmp(old, words, equal_count * sizeof *words) == 0 &&
-         is_subset(old + equal_count, slot->set_count, words + equal_count, set_count);
+  size_t old_set_count = (size_t)(old[-1] & UINT32_MAX);
+  return old[-1] >> 32 == equal_count && memcmp(old, words, equal_count * sizeof *words) == 0 &&
+         is_subset(old + equal_count, old_set_count, words + equal_count, set_count);
 }
 
 static void grow(struct holt__seen *seen) {
@@ -35,9 +38,9 @@ static void grow(struct holt__seen *seen) {
   seen->cap = old_cap == 0 ? 256 : old_cap * 2;
   seen->slots = holt_alloc(seen->cap * sizeof *seen->slots);
   for (size_t i = 0; i < old_cap; i++) {
-    if (!old[i].is_used) continue;
+    if (old[i].at == 0) continue;
     size_t to = (size_t)old[i].hash & (seen->cap - 1);
-    while (seen->slots[to].is_used) to = (to + 1) & (seen->cap - 1);
+    while (seen->slots[to].at != 0) to = (to + 1) & (seen->cap - 1);
     seen->slots[to] = old[i];
   }
   free(old);
@@ -47,19 +50,16 @@ bool holt__seen_add(struct holt__seen *seen, uint64_t hash, const uint64_t *word
                     size_t set_count) {
   if ((seen->count + 1) * 2 > seen->cap) grow(seen);
   size_t i = (size_t)hash & (seen->cap - 1), count = equal_count + set_count;
-  for (; seen->slots[i].is_used; i = (i + 1) & (seen->cap - 1))
+  for (; seen->slots[i].at != 0; i = (i + 1) & (seen->cap - 1))
     if (seen->slots[i].hash == hash && covers(seen, &seen->slots[i], words, equal_count, set_count))
       return false;
-  while (seen->word_cap - seen->word_count < count) {
+  while (seen->word_cap - seen->word_count < count + 1) {
     seen->word_cap = seen->word_cap == 0 ? 512 : seen->word_cap * 2;
     seen->words = holt_realloc(seen->words, seen->word_cap * sizeof *words);
   }
+  seen->words[seen->word_count++] = head_of(equal_count, set_count);
   memcpy(seen->words + seen->word_count, words, count * sizeof *words);
-  seen->slots[i] = (struct holt__seen_slot){.hash = hash,
-                                            .at = seen->word_count,
-                                            .equal_count = (uint32_t)equal_count,
-                                            .set_count = (uint32_t)set_count,
-                                            .is_used = true};
+  seen->slots[i] = (struct holt__seen_slot){.hash = hash, .at = seen->word_count};
   seen->word_count += count;
   seen->count++;
   return true;
