@@ -109,7 +109,7 @@ struct holt_verdict {
  * given up after `step_count_max` tried operations, the key counts as undecided and the check goes on with
  * the next. What makes it slow is many overlapping operations on one key, with results that allow many
  * orders, and among them those of unknown outcome: each of these stays open to the end. Memory grows with the
- * steps of one key. */
+ * steps of one key, by up to a hundred bytes a step, more where hundreds of operations overlap. */
 void holt_history_check_map(const struct holt_history *history, uint64_t step_count_max,
                             struct holt_verdict *verdict);
 
