@@ -1,4 +1,4 @@
-/* env.h - the seam: clock, timers, chance, byte streams, child processes, signals.
+/* env.h - the seam: clock, timers, chance, byte streams, child processes, signals. Files: env/file.h.
  *
  * Everything above reaches the outside world through one `struct holt_env`. Two implementations: `uv`
  * (env/uv.h, the real machine, on libuv) and `sim` (env/sim.h, a virtual machine room from one seed). An env

@@ -3,6 +3,7 @@
 #define HOLT_ENV_ENV_IMPL_H
 
 #include "env/env.h"
+#include "env/file.h"
 
 struct holt_env_ops {
   bool (*turn)(struct holt_env *env, bool wait);
@@ -21,6 +22,7 @@ struct holt_env_ops {
                struct holt_stream *pipes[3], struct holt_err *err);
   int (*signal)(struct holt_env *env, int signal_number, void (*cb)(void *arg, int signal_number), void *arg);
   int (*stdio)(struct holt_env *env, int number, struct holt_stream **out, struct holt_err *err);
+  int (*dir_open)(struct holt_env *env, const char *path, struct holt_dir **out, struct holt_err *err);
 };
 
 /* First member of each implementation's own struct; so are the next two of theirs. */
@@ -38,6 +40,40 @@ struct holt_listener {
 struct holt_dial {
   struct holt_env *env;
 };
+
+/* --- Directories (file.c) ------------------------------------------------------------------------- */
+
+struct holt_dir_ops {
+  int (*list)(struct holt_dir *dir, char ***names, size_t *count, struct holt_err *err);
+  int (*size)(struct holt_dir *dir, const char *name, uint64_t *size_bytes, struct holt_err *err);
+  int (*run)(struct holt_dir *dir, const struct holt_file_op *ops, size_t count, size_t *failed);
+  /* Run dir->running off the loop, set its status and `failed`, then call holt__dir_job_done on the loop. */
+  void (*start)(struct holt_dir *dir);
+  /* Release the lock and the memory, which begins at `dir`. No job is under way. */
+  void (*free)(struct holt_dir *dir);
+};
+
+/* First member of an implementation's own struct. */
+struct holt_dir {
+  const struct holt_dir_ops *ops;
+  struct holt_env *env;
+  char *path;
+  struct holt_list node; /* in the implementation's list of open ones */
+  struct holt_list jobs; /* that wait */
+  struct holt_file_job *running;
+  bool is_closing;
+  void (*closed)(void *arg);
+  void *closed_arg;
+  struct holt_post post;
+};
+
+void holt__dir_init(struct holt_dir *dir, struct holt_env *env, const struct holt_dir_ops *ops,
+                    const char *path);
+void holt__dir_job_done(struct holt_dir *dir);
+/* Without any callback. */
+void holt__dir_free(struct holt_dir *dir);
+
+/* --- What both share (env.c) ---------------------------------------------------------------------- */
 
 void holt__env_init(struct holt_env *env, const struct holt_env_ops *ops);
 /* Run the timers that are due at env->now_ms; returns how many ran. */

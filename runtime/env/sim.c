@@ -1,5 +1,5 @@
 /* sim.c - the virtual machine room: events in time order, hosts, their timers and posts. The network is in
- * sim_net.c. */
+ * sim_net.c, the disks are in sim_file.c. */
 #include "env/sim.h"
 
 #include <stdio.h>
@@ -95,6 +95,7 @@ static bool turn(struct holt_env *env, bool wait) {
 static void host_free(struct holt_env *env) {
   struct sim_host *host = (struct sim_host *)env;
   holt__sim_host_sockets_free(host);
+  holt__sim_host_files_free(host);
   holt__sim_event_cancel(host->sim, &host->wake);
   holt_list_remove(&host->node);
   holt_heap_free(&env->timers);
@@ -147,6 +148,7 @@ static const struct holt_env_ops sim_ops = {
     .spawn = no_spawn,
     .signal = no_signal,
     .stdio = no_stdio,
+    .dir_open = holt__sim_dir_open,
 };
 
 struct holt_env *holt_sim_host(struct holt_sim *sim, const char *name) {
@@ -164,6 +166,7 @@ struct holt_env *holt_sim_host(struct holt_sim *sim, const char *name) {
   holt_list_init(&host->listeners);
   holt_list_init(&host->dials);
   holt_list_init(&host->accepts);
+  holt_list_init(&host->dirs);
   holt__sim_event_init(&host->wake, host, "wake", wake, host);
   holt_list_push(&sim->hosts, &host->node);
   return &host->env;
@@ -181,12 +184,14 @@ struct holt_sim *holt_sim_new(const struct holt_sim_config *config) {
   holt_rand_seed(&sim->rand, config->seed);
   holt_list_init(&sim->hosts);
   holt_list_init(&sim->cuts);
+  holt_list_init(&sim->disks);
   return sim;
 }
 
 void holt_sim_free(struct holt_sim *sim) {
   HOLT_LIST_EACH(&sim->hosts, node, next) host_free(&HOLT_CONTAINER(node, struct sim_host, node)->env);
   HOLT_LIST_EACH(&sim->cuts, cut, after) free(HOLT_CONTAINER(cut, struct sim_cut, node));
+  holt__sim_disks_free(sim);
   holt_heap_free(&sim->events);
   free(sim);
 }

@@ -16,13 +16,15 @@ struct holt_sim_config {
   uint32_t delay_min_us, delay_max_us; /* one way; drawn for each write */
   uint32_t chunk_max;                  /* largest piece that arrives at once, 0: whole writes */
   uint32_t send_buffer;                /* bytes in flight before a writer must wait; 0: 256 KiB */
+  uint32_t disk_min_us, disk_max_us;   /* how long a file job takes; drawn for each */
+  int disk_loss; /* what a host's death does to its disks: 1 + enum holt_sim_loss, 0: drawn */
 };
 
 struct holt_sim *holt_sim_new(const struct holt_sim_config *config);
 /* Frees the room and every host still in it. */
 void holt_sim_free(struct holt_sim *sim);
-/* A new host. holt_env_free() on it is the death of its process: streams break, listeners vanish; the name
- * can be used again. `name` is copied. */
+/* A new host. holt_env_free() on it is its death: streams break, listeners vanish, its disks lose what was
+ * not synced (or part of it); the name can be used again. `name` is copied. */
 struct holt_env *holt_sim_host(struct holt_sim *sim, const char *name);
 
 /* Run one event; false when there is none. */
@@ -43,6 +45,11 @@ void holt_sim_cut(struct holt_sim *sim, const char *from, const char *to, bool i
 void holt_sim_break(struct holt_sim *sim, const char *a, const char *b);
 /* Stop and continue a host, as SIGSTOP does: its sockets go on accepting, its code does not run. */
 void holt_sim_pause(struct holt_sim *sim, const char *name, bool is_paused);
+/* The disk behind a directory of a host (env/sim_disk.h), for faults and for looking at: made when it is not
+ * there, kept until the room is freed, however often the host dies. */
+struct holt_sim_disk *holt_sim_disk_of(struct holt_sim *sim, const char *host, const char *path);
+/* While stalled no file job of that directory ends, nor does anything of it happen. */
+void holt_sim_disk_stall(struct holt_sim *sim, const char *host, const char *path, bool is_stalled);
 /* Stream ends that are open in the whole room. */
 unsigned holt_sim_open_streams(const struct holt_sim *sim);
 

@@ -322,6 +322,21 @@ const char *holt_sim_disk_name(const struct holt_sim_disk *disk, size_t i) {
   return i < disk->now.count ? disk->now.items[i].text : NULL;
 }
 
+int holt_sim_disk_list(const struct holt_sim_disk *disk, char ***names, size_t *count) {
+  size_t size = 0;
+  *count = disk->now.count;
+  for (size_t i = 0; i < *count; i++) size += strlen(disk->now.items[i].text) + 1;
+  char **list = holt_alloc((*count + 1) * sizeof *list + size);
+  char *at = (char *)(list + *count + 1);
+  for (size_t i = 0; i < *count; i++) {
+    size_t len = strlen(disk->now.items[i].text) + 1;
+    list[i] = memcpy(at, disk->now.items[i].text, len);
+    at += len;
+  }
+  *names = list;
+  return 0;
+}
+
 int holt_sim_disk_view(const struct holt_sim_disk *disk, const char *name, struct holt_buf *bytes) {
   struct inode *inode = name_find(&disk->now, name);
   if (inode == NULL) return HOLT_ENOTFOUND;

@@ -25,6 +25,8 @@ int holt_sim_disk_run(struct holt_sim_disk *disk, const struct holt_file_op *ops
                       size_t *failed);
 /* The name of file number `i` in sorted order, NULL behind the last. Borrowed until the disk changes. */
 const char *holt_sim_disk_name(const struct holt_sim_disk *disk, size_t i);
+/* All of them, sorted; `*names` is returned: free() it, once. Always 0. */
+int holt_sim_disk_list(const struct holt_sim_disk *disk, char ***names, size_t *count);
 /* What a program reads. Borrowed until the disk changes. HOLT_ENOTFOUND. */
 int holt_sim_disk_view(const struct holt_sim_disk *disk, const char *name, struct holt_buf *bytes);
 

@@ -29,7 +29,7 @@ struct holt_sim {
   struct holt_heap events;
   uint64_t now_us;
   uint64_t count, hash;
-  struct holt_list hosts, cuts;
+  struct holt_list hosts, cuts, disks;
   unsigned open_streams;
   unsigned hosts_made;
 };
@@ -44,7 +44,7 @@ struct sim_host {
   struct sim_event wake; /* timers and posts */
   bool is_paused;
   struct holt_list deferred; /* of sim_event */
-  struct holt_list streams, listeners, dials, accepts;
+  struct holt_list streams, listeners, dials, accepts, dirs;
   uint16_t next_port;
 };
 
@@ -65,5 +65,10 @@ struct holt_dial *holt__sim_dial(struct holt_env *env, const char *address, holt
 void holt__sim_dial_cancel(struct holt_dial *dial);
 /* The host's process is gone: break its streams, forget its listeners and dials. */
 void holt__sim_host_sockets_free(struct sim_host *host);
+
+int holt__sim_dir_open(struct holt_env *env, const char *path, struct holt_dir **out, struct holt_err *err);
+/* The host is gone: what its disks have not synced may be lost. */
+void holt__sim_host_files_free(struct sim_host *host);
+void holt__sim_disks_free(struct holt_sim *sim);
 
 #endif /* HOLT_ENV_SIM_IMPL_H */

@@ -103,6 +103,7 @@ static void uv_env_free(struct holt_env *env) {
   struct holt_uv *uv = (struct holt_uv *)env;
   uv->is_closing = true;
   holt__uv_close_sockets(uv);
+  holt__uv_close_dirs(uv);
   HOLT_LIST_EACH(&uv->streams, node, next) {
     struct holt_uv_stream *s = HOLT_CONTAINER(node, struct holt_uv_stream, node);
     holt__uv_stream_cut(s);
@@ -173,6 +174,7 @@ static const struct holt_env_ops uv_ops = {
     .spawn = holt__uv_spawn,
     .signal = holt__uv_signal,
     .stdio = holt__uv_stdio,
+    .dir_open = holt__uv_dir_open,
 };
 
 struct holt_env *holt_env_uv_new(void) {
@@ -190,6 +192,7 @@ struct holt_env *holt_env_uv_new(void) {
   holt_list_init(&uv->streams);
   holt_list_init(&uv->listeners);
   holt_list_init(&uv->dials);
+  holt_list_init(&uv->dirs);
   uv_timer_init(&uv->loop, &uv->timer);
   uv->timer.data = uv;
   uv->env.now_ms = uv_now(&uv->loop);

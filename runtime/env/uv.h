@@ -7,9 +7,10 @@
 /* A new env with a loop of its own, or NULL when the system has no file descriptors left. */
 struct holt_env *holt_env_uv_new(void);
 
-/* Streams, listeners and child processes that are open: what a test must have closed at its end. */
+/* Streams, listeners, child processes and directories that are open: what a test must have closed at its end.
+ */
 struct holt_env_uv_open {
-  unsigned streams, listeners, processes, timers;
+  unsigned streams, listeners, processes, dirs, timers;
 };
 struct holt_env_uv_open holt_env_uv_open(struct holt_env *env);
 

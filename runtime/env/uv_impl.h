@@ -22,7 +22,7 @@ struct holt_uv {
   uv_loop_t loop;
   uv_timer_t timer; /* stands for the earliest of env.timers */
   struct holt_uv_signal *signals[HOLT_UV_SIGNALS];
-  struct holt_list streams, listeners, dials;
+  struct holt_list streams, listeners, dials, dirs;
   struct holt_env_uv_open open;
   bool is_closing;
   uint8_t read_buffer[HOLT_UV_READ_BYTES]; /* shared: callbacks borrow what was read */
@@ -76,5 +76,9 @@ int holt__uv_spawn(struct holt_env *env, const struct holt_process_options *opti
 int holt__uv_signal(struct holt_env *env, int signal_number, void (*cb)(void *arg, int signal_number),
                     void *arg);
 int holt__uv_stdio(struct holt_env *env, int number, struct holt_stream **out, struct holt_err *err);
+
+int holt__uv_dir_open(struct holt_env *env, const char *path, struct holt_dir **out, struct holt_err *err);
+/* Close every directory without calling back, once the job under way has ended. */
+void holt__uv_close_dirs(struct holt_uv *uv);
 
 #endif /* HOLT_ENV_UV_IMPL_H */
