@@ -120,4 +120,18 @@ int holt_wal_read(const struct holt_wal *wal, const struct holt_wal_files *files
                   uint64_t last, size_t max_bytes, struct holt_writer *bytes, struct holt_raft_entry *entries,
                   uint32_t *count, uint32_t entry_max, struct holt_err *err);
 
+/* What holt_raft_new wants: term, vote, snapshot, and the entries behind the snapshot. */
+struct holt_wal_restored {
+  struct holt_raft_restore restore; /* points into the rest, which must not be moved */
+  struct holt_raft_snapshot snapshot;
+  struct holt_raft_entry *entries;
+  uint8_t *bytes;
+};
+
+/* Everything at once, after holt_wal_open; `out` is the caller's, to be freed with holt_wal_restored_free
+ * unless this fails: HOLT_ECORRUPT, and what `files` answers. */
+int holt_wal_restore(const struct holt_wal *wal, const struct holt_wal_files *files,
+                     struct holt_wal_restored *out, struct holt_err *err);
+void holt_wal_restored_free(struct holt_wal_restored *restored);
+
 #endif /* HOLT_STORE_WAL_H */

@@ -366,21 +366,8 @@ int holt_wal_open(struct holt_wal *wal, const struct holt_wal_files *files, stru
 /* --- On a simulated disk -------------------------------------------------------------------------- */
 
 static int sim_list(void *arg, char ***names, size_t *count, struct holt_err *err) {
-  struct holt_sim_disk *disk = arg;
-  size_t size = 0, total = 0;
   (void)err;
-  for (const char *name; (name = holt_sim_disk_name(disk, total)) != NULL; total++) size += strlen(name) + 1;
-  char **list = holt_alloc((total + 1) * sizeof *list + size);
-  char *at = (char *)(list + total + 1);
-  for (size_t i = 0; i < total; i++) {
-    const char *name = holt_sim_disk_name(disk, i);
-    list[i] = at;
-    memcpy(at, name, strlen(name) + 1);
-    at += strlen(name) + 1;
-  }
-  *names = list;
-  *count = total;
-  return 0;
+  return holt_sim_disk_list(arg, names, count);
 }
 
 static int sim_read(void *arg, const char *name, struct holt_writer *into, struct holt_err *err) {

@@ -1,4 +1,4 @@
-/* wal_places.c - where each durable entry lies; and the pieces of files that hold entries to be read back. */
+/* wal_read.c - where each durable entry lies; and the pieces of files that hold entries to be read back. */
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -106,4 +106,65 @@ int holt_wal_read(const struct holt_wal *wal, const struct holt_wal_files *files
   rc = files->run(files->arg, &op, 1, err);
   if (rc != 0) return rc;
   return holt_wal_decode(wal, &piece, holt_buf(bytes->data, bytes->len), entries, count, err);
+}
+
+/* --- For the core at its start -------------------------------------------------------------------- */
+
+/* Read entries first..last into `out`, which has room for them and for `size` bytes. */
+static int read_all(const struct holt_wal *wal, const struct holt_wal_files *files, uint64_t first,
+                    uint64_t last, struct holt_wal_restored *out, struct holt_err *err) {
+  size_t at = 0;
+  for (uint64_t index = first; index <= last;) {
+    struct holt_wal_piece piece;
+    uint32_t count;
+    int rc = holt_wal_locate(wal, index, last, SIZE_MAX, &piece);
+    HOLT_ASSERT(rc == 0);
+    struct holt_file_op op = {.type = HOLT_FILE_READ,
+                              .name = piece.name,
+                              .offset = piece.offset,
+                              .len = piece.len,
+                              .into = out->bytes + at};
+    rc = files->run(files->arg, &op, 1, err);
+    if (rc != 0) return rc;
+    rc = holt_wal_decode(wal, &piece, holt_buf(out->bytes + at, piece.len), out->entries + out->restore.count,
+                         &count, err);
+    if (rc != 0) return rc;
+    HOLT_ASSERT(count == piece.count);
+    out->restore.count += count;
+    index += count;
+    at += piece.len;
+  }
+  return 0;
+}
+
+int holt_wal_restore(const struct holt_wal *wal, const struct holt_wal_files *files,
+                     struct holt_wal_restored *out, struct holt_err *err) {
+  const struct holt_wal_state *state = &wal->state;
+  uint64_t first = state->snapshot.index + 1;
+  size_t size = 0;
+  *out = (struct holt_wal_restored){.restore = {.term = state->term, .vote = state->vote}};
+  if (state->snapshot.index != 0) {
+    out->snapshot = state->snapshot;
+    out->restore.snapshot = &out->snapshot;
+  }
+  if (first > state->last) return 0;
+  for (uint64_t index = first; index <= state->last;) {
+    struct holt_wal_piece piece;
+    int rc = holt_wal_locate(wal, index, state->last, SIZE_MAX, &piece);
+    if (rc != 0) return holt_err_code(err, rc);
+    size += piece.len;
+    index += piece.count;
+  }
+  out->bytes = holt_realloc(NULL, size);
+  out->entries = holt_alloc((size_t)(state->last - first + 1) * sizeof *out->entries);
+  out->restore.entries = out->entries;
+  int rc = read_all(wal, files, first, state->last, out, err);
+  if (rc != 0) holt_wal_restored_free(out);
+  return rc;
+}
+
+void holt_wal_restored_free(struct holt_wal_restored *restored) {
+  free(restored->bytes);
+  free(restored->entries);
+  *restored = (struct holt_wal_restored){0};
 }
