@@ -53,6 +53,9 @@
   X(EBUSY, 42, "busy", "too much is under way")                                                              \
   X(EUNKNOWN, 43, "unknown", "the outcome is not known")                                                     \
   X(EFOREIGN, 44, "foreign", "belongs to another cluster or member")                                         \
+  X(EWRONGKIND, 45, "wrong_kind", "an object of this name and another kind exists")                          \
+  X(EOPTIONS, 46, "option_conflict", "the object exists with other options")                                 \
+  X(ECONTENDED, 47, "contended", "others changed it each time before the deadline")                          \
   X(EINTERNAL, 33, "internal", "internal error")
 
 enum {

@@ -150,14 +150,13 @@ int holt__l_emit(lua_State *L) {
   struct holt_buf subject = {0}, payload = {0};
   subject.data = (const uint8_t *)luaL_checklstring(L, 2, &subject.len);
   struct holt_err err;
-  if (holt_subject_check((const char *)subject.data, subject.len, false, &err) != 0)
-    return luaL_argerror(L, 2, err.message);
+  uint8_t codec;
+  if (holt__subject_codec(node, subject, &codec, &err) != 0) return luaL_argerror(L, 2, err.message);
   if (holt_wait_is_canceled(L)) holt_wait_check(L); /* else a task that only emits could never be canceled */
   if (node->node == NULL) {
     holt_err_set(&err, HOLT_ECLOSED, "the node is closed; nothing was sent");
     return end_emit(L, node, HOLT_ECLOSED, 0, &err);
   }
-  uint8_t codec = node->rule_count > 0 ? holt__codec_of(node, subject) : node->codec;
   int rc = holt__values_encode(L, node, codec, 3, "node:emit", 1, &payload, &err);
   if (rc == 0 && node->node == NULL) /* closed by a codec written in Lua */
     rc = holt_err_set(&err, HOLT_ECLOSED, "the node was closed before the event could be sent");

@@ -41,11 +41,17 @@ static struct lua_node *check_box(lua_State *L, int index, int arg) {
   return NULL;
 }
 
+/* The node that was asked for last, while its table is anchored: no other table can have its address. */
+static struct lua_node *latest;
+
 struct lua_node *holt__check_node(lua_State *L, int index) {
+  const void *self = lua_topointer(L, index);
+  if (latest != NULL && self == latest->self) return latest;
   if (!lua_istable(L, index)) return check_box(L, index, index);
   lua_rawgeti(L, index, 1);
   struct lua_node *node = check_box(L, -1, index);
   lua_pop(L, 1);
+  if (node->self == self) latest = node;
   return node;
 }
 
@@ -81,6 +87,8 @@ static void shut(struct lua_node *node) {
   }
   unref(node, &node->dispatch_ref);
   unref(node, &node->self_ref);
+  node->self = NULL;
+  if (latest == node) latest = NULL;
 }
 
 static bool run(struct holt_script *script, struct holt_script_source *source) {
@@ -200,6 +208,7 @@ static int l_node_new(lua_State *L) {
   *box = node;
   lua_pushvalue(L, 2);
   node->self_ref = luaL_ref(L, LUA_REGISTRYINDEX);
+  node->self = lua_topointer(L, 2);
   lua_pushvalue(L, 3);
   node->dispatch_ref = luaL_ref(L, LUA_REGISTRYINDEX);
   lua_settop(L, 4);
@@ -227,6 +236,7 @@ static int l_node_use_codec(lua_State *L) {
   luaL_argcheck(L, id >= 0 && id < 256, 2, "a codec id is 0 to 255");
   if (lua_isnoneornil(L, 3)) {
     node->codec = (uint8_t)id;
+    memset(node->known, 0, sizeof node->known);
     return 0;
   }
   size_t len;
@@ -236,6 +246,7 @@ static int l_node_use_codec(lua_State *L) {
   node->rules = holt_realloc(node->rules, (node->rule_count + 1) * sizeof *node->rules);
   node->rules[node->rule_count++] =
       (struct subject_rule){.pattern = holt_strndup(pattern, len), .len = len, .codec = (uint8_t)id};
+  memset(node->known, 0, sizeof node->known);
   return 0;
 }
 

@@ -31,6 +31,14 @@ struct subject_rule { /* which codec the events of a subject get */
   uint8_t codec;
 };
 
+/* A subject that was found good, and its codec; the others of its slot are looked at again. */
+struct known_subject {
+  uint8_t len; /* 0: none */
+  uint8_t codec;
+  char text[62];
+};
+#define HOLT_KNOWN_SUBJECTS 16 /* power of two */
+
 struct lua_node {
   struct holt_script *script;
   struct holt_node *node; /* NULL once closed for good */
@@ -40,6 +48,7 @@ struct lua_node {
   bool is_tcp;      /* addresses are host:port, and looked at before they are dialled */
   bool wants_acks;  /* somebody listens to `acknowledge` */
   int self_ref;     /* the node's Lua table, anchored while the node is open */
+  const void *self; /* that table's address, NULL once it is not anchored any more */
   int dispatch_ref; /* the Lua function that takes notices */
   struct delivery_queue queue;
   struct holt_list lanes;   /* lanes whose next event may run */
@@ -56,7 +65,8 @@ struct lua_node {
   uint8_t codec; /* of events without a rule */
   struct subject_rule *rules;
   size_t rule_count;
-  int encode_refs[256], decode_refs[256]; /* Lua functions by codec id; LUA_NOREF */
+  struct known_subject known[HOLT_KNOWN_SUBJECTS]; /* forgotten when the rules change */
+  int encode_refs[256], decode_refs[256];          /* Lua functions by codec id; LUA_NOREF */
 };
 
 /* What one origin's events wait behind, while handlers of that origin are parked. */
@@ -100,6 +110,8 @@ struct holt__origin { /* for messages: "event 'a.b' from 'n1'" */
 };
 /* The codec of what is sent under a subject. */
 uint8_t holt__codec_of(const struct lua_node *node, struct holt_buf subject);
+/* The same, for bytes that may be no subject: holt_subject_check's code and `err` then. */
+int holt__subject_codec(struct lua_node *node, struct holt_buf subject, uint8_t *codec, struct holt_err *err);
 bool holt__codec_is_known(const struct lua_node *node, uint8_t codec);
 /* The bytes of the values from stack place `first` on; they stay valid until Lua runs again. 0 or a code with
  * `err`; a codec written in Lua leaves nil and its own error table at `first` and gives 1. Raises for misuse

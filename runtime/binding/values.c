@@ -11,6 +11,25 @@ uint8_t holt__codec_of(const struct lua_node *node, struct holt_buf subject) {
   return node->codec;
 }
 
+int holt__subject_codec(struct lua_node *node, struct holt_buf subject, uint8_t *codec,
+                        struct holt_err *err) {
+  size_t at =
+      ((uintptr_t)subject.data >> 4) & (HOLT_KNOWN_SUBJECTS - 1); /* any would do; Lua keeps one copy */
+  struct known_subject *known = &node->known[at];
+  if (subject.len == known->len && subject.len > 0 && memcmp(subject.data, known->text, subject.len) == 0) {
+    *codec = known->codec;
+    return 0;
+  }
+  int rc = holt_subject_check((const char *)subject.data, subject.len, false, err);
+  if (rc != 0) return rc;
+  *codec = holt__codec_of(node, subject);
+  if (subject.len > sizeof known->text) return 0;
+  known->len = (uint8_t)subject.len;
+  known->codec = *codec;
+  memcpy(known->text, subject.data, subject.len);
+  return 0;
+}
+
 bool holt__codec_is_known(const struct lua_node *node, uint8_t codec) {
   return codec == HOLT_CODEC_RAW || codec == HOLT_CODEC_MSGPACK || node->encode_refs[codec] != LUA_NOREF;
 }

@@ -236,8 +236,10 @@ static bool on_event(struct holt_bus *bus, struct holt_link *link, const struct 
   struct holt_wire_event wire;
   struct holt_err err;
   bus->stats.received++;
-  if (holt_wire_event_read(message->body, &wire, NULL) != 0 ||
-      holt_subject_check((const char *)wire.subject.data, wire.subject.len, false, &err) != 0)
+  if (holt_wire_event_read(message->body, &wire, NULL) != 0) return false;
+  const char *subject = (const char *)wire.subject.data;
+  if (!holt__subs_is_latest(&bus->subs, subject, wire.subject.len) &&
+      holt_subject_check(subject, wire.subject.len, false, &err) != 0)
     return false;
   if (wire.boot == bus->boot) {
     bus->stats.duplicates++;
@@ -258,8 +260,7 @@ static bool on_event(struct holt_bus *bus, struct holt_link *link, const struct 
     bus->stats.duplicates++;
     return false;
   }
-  const struct holt_match *match =
-      holt__subs_match(&bus->subs, (const char *)wire.subject.data, wire.subject.len);
+  const struct holt_match *match = holt__subs_match(&bus->subs, subject, wire.subject.len);
   bool is_passed_on = has_onward(bus, link, wire.boot);
   if (match->count == 0 && !is_passed_on) return false;
   struct holt_bus_event *e = holt__event_new(bus, holt__bus_link(bus, link), message, &wire);
@@ -313,7 +314,7 @@ int holt_bus_emit(struct holt_bus *bus, const char *subject, size_t subject_len,
   struct holt_wire_event wire = {.boot = bus->boot,
                                  .sequence = bus->sequence + 1,
                                  .codec = codec,
-                                 .origin = holt_buf_text(bus->name),
+                                 .origin = holt_buf(bus->name, bus->name_len),
                                  .subject = holt_buf(subject, subject_len),
                                  .payload = payload};
   size_t size = holt_wire_event_size(&wire);
@@ -509,6 +510,7 @@ struct holt_bus *holt_bus_new(struct holt_env *env, struct holt_links *links, ui
   bus->buffer_timeout_ms = buffer_timeout_ms;
   bus->frame_max = holt_links_frame_max(links);
   snprintf(bus->name, sizeof bus->name, "%s", name);
+  bus->name_len = strlen(bus->name);
   holt__subs_init(&bus->subs);
   holt__origins_init(&bus->origins, 2 * buffer_timeout_ms, on_gap, bus);
   holt_list_init(&bus->links);

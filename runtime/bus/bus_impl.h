@@ -49,6 +49,7 @@ struct holt_subs {
   struct holt_list dead;
   struct holt_map cache; /* hash of subject -> chain of holt_match */
   size_t cached;
+  const struct holt_match *latest; /* the one found last */
   bool is_stale;
 };
 
@@ -57,6 +58,8 @@ void holt__subs_free(struct holt_subs *subs);
 struct holt_sub *holt__subs_add(struct holt_subs *subs, const char *pattern, size_t len, holt_event_cb cb,
                                 void *arg);
 void holt__subs_remove(struct holt_subs *subs, struct holt_sub *sub);
+/* Whether this is the subject asked for last, and so a good one. */
+bool holt__subs_is_latest(const struct holt_subs *subs, const char *subject, size_t len);
 /* Valid until the next call; skip those that are dead. */
 const struct holt_match *holt__subs_match(struct holt_subs *subs, const char *subject, size_t len);
 
@@ -219,6 +222,7 @@ struct holt_bus {
   void *arg;
   uint64_t boot, sequence;
   char name[HOLT_NAME_MAX + 1];
+  size_t name_len;
   uint64_t buffer_timeout_ms;
   uint32_t frame_max;
   struct holt_subs subs;

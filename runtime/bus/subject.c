@@ -94,6 +94,7 @@ static void forget_matches(struct holt_subs *subs) {
   }
   holt_map_free(&subs->cache);
   subs->cached = 0;
+  subs->latest = NULL;
   subs->is_stale = false;
   HOLT_LIST_EACH(&subs->dead, node, following) free_sub(HOLT_CONTAINER(node, struct holt_sub, node));
 }
@@ -139,15 +140,21 @@ static struct holt_match *find(struct holt_subs *subs, const char *subject, size
   return match;
 }
 
+bool holt__subs_is_latest(const struct holt_subs *subs, const char *subject, size_t len) {
+  const struct holt_match *match = subs->latest;
+  return match != NULL && match->len == len && memcmp(match->subject, subject, len) == 0;
+}
+
 const struct holt_match *holt__subs_match(struct holt_subs *subs, const char *subject, size_t len) {
   if (subs->is_stale || subs->cached >= CACHE_MAX) forget_matches(subs);
+  if (holt__subs_is_latest(subs, subject, len)) return subs->latest;
   uint64_t hash = holt_hash_bytes(0, subject, len);
   struct holt_match *first = holt_map_get(&subs->cache, hash);
   for (struct holt_match *match = first; match != NULL; match = match->next)
-    if (match->len == len && memcmp(match->subject, subject, len) == 0) return match;
+    if (match->len == len && memcmp(match->subject, subject, len) == 0) return subs->latest = match;
   struct holt_match *match = find(subs, subject, len);
   match->next = first;
   holt_map_set(&subs->cache, hash, match);
   subs->cached++;
-  return match;
+  return subs->latest = match;
 }

@@ -1,5 +1,8 @@
 /* msgpack_encode.c - values of Lua to canonical MessagePack, by msgpack-c's packer: its template, so that
- * what it writes goes straight into our buffer. */
+ * what it writes goes straight into our buffer.
+ *
+ * Scripts send tables of the same few shapes again and again: the keys of recent maps are kept in shapes.c,
+ * encoded and with their order. Whatever differs from its shape is encoded and sorted from there on. */
 #include <float.h>
 #include <math.h>
 #include <msgpack/pack_define.h>
@@ -7,6 +10,9 @@
 #include <stdlib.h>
 
 #include "script/codec.h"
+#include "script/shapes.h"
+
+#define NOINLINE __attribute__((noinline)) /* keeps its large frame out of the common way */
 
 struct encoder {
   lua_State *L;
@@ -14,13 +20,16 @@ struct encoder {
   struct holt_err *err;
 };
 
-static inline int append(struct holt_writer *out, const void *data, size_t len) {
-  if (out->cap - out->len < len) {
-    holt_write_bytes(out, data, len);
-    return 0;
-  }
-  memcpy(out->data + out->len, data, len);
+/* As holt_writer_grow, without a call while there is room. */
+static inline uint8_t *room(struct holt_writer *out, size_t len) {
+  if (out->cap - out->len < len) return holt_writer_grow(out, len);
+  uint8_t *at = out->data + out->len;
   out->len += len;
+  return at;
+}
+
+static inline int append(struct holt_writer *out, const void *data, size_t len) {
+  if (len > 0) memcpy(room(out, len), data, len);
   return 0;
 }
 
@@ -31,14 +40,32 @@ static inline int append(struct holt_writer *out, const void *data, size_t len) 
 #define msgpack_pack_append_buffer(user, buf, len) return append(user, buf, len)
 #include <msgpack/pack_template.h>
 
+#define HIGH_BITS 0x8080808080808080u
+
+/* Up to 16 bytes, looked at in two pieces that may overlap. */
+static inline bool is_short_ascii(const unsigned char *at, size_t len) {
+  uint64_t head = 0, tail = 0;
+  if (len >= 8) {
+    memcpy(&head, at, 8);
+    memcpy(&tail, at + len - 8, 8);
+  } else if (len >= 4) {
+    memcpy(&head, at, 4);
+    memcpy(&tail, at + len - 4, 4);
+  } else if (len > 0) {
+    head = (uint64_t)(at[0] | at[len / 2] | at[len - 1]);
+  }
+  return ((head | tail) & HIGH_BITS) == 0;
+}
+
 /* Text or bytes: other languages tell them apart, and the same string must always give the same form. */
 static bool is_utf8(const unsigned char *at, size_t len) {
+  if (len <= 16 && is_short_ascii(at, len)) return true;
   const unsigned char *end = at + len;
   while (at < end) {
     uint64_t eight;
     if (end - at >= 8) {
       memcpy(&eight, at, 8);
-      if ((eight & 0x8080808080808080u) == 0) {
+      if ((eight & HIGH_BITS) == 0) {
         at += 8;
         continue;
       }
@@ -56,40 +83,51 @@ static bool is_utf8(const unsigned char *at, size_t len) {
   return true;
 }
 
-static void put_string(struct encoder *e, int at) {
-  size_t len;
-  const char *text = lua_tolstring(e->L, at, &len);
-  if (is_utf8((const unsigned char *)text, len))
-    pack_str(e->out, len);
+static void put_text(struct holt_writer *out, const char *text, size_t len) {
+  bool is_text = is_utf8((const unsigned char *)text, len);
+  if (is_text && len < 32) {
+    uint8_t *to = room(out, len + 1);
+    *to = (uint8_t)(0xa0 | len);
+    holt_copy_short(to + 1, text, len);
+    return;
+  }
+  if (is_text)
+    pack_str(out, len);
   else
-    pack_bin(e->out, len);
-  append(e->out, text, len);
+    pack_bin(out, len);
+  append(out, text, len);
 }
 
-static void put_float(struct encoder *e, double v) {
+static inline void put_string(struct encoder *e, int at) {
+  size_t len;
+  const char *text = lua_tolstring(e->L, at, &len);
+  put_text(e->out, text, len);
+}
+
+static inline void put_integer(struct holt_writer *out, lua_Integer v) {
+  if (v >= 0 && v < 128)
+    *room(out, 1) = (uint8_t)v;
+  else
+    pack_int64(out, v);
+}
+
+static inline void put_float(struct holt_writer *out, double v) {
   if (isnan(v)) { /* one form for all of them */
-    holt_write_bytes(e->out, "\xca\x7f\xc0\x00\x00", 5);
+    holt_write_bytes(out, "\xca\x7f\xc0\x00\x00", 5);
     return;
   }
   bool fits = isinf(v) || (fabs(v) <= FLT_MAX && (double)(float)v == v);
   if (fits)
-    pack_float(e->out, (float)v);
+    pack_float(out, (float)v);
   else
-    pack_double(e->out, v);
+    pack_double(out, v);
 }
 
-static bool is_empty(lua_State *L, int table) {
-  lua_pushnil(L);
-  if (lua_next(L, table) == 0) return true;
-  lua_pop(L, 2);
-  return false;
-}
-
-/* Whether the keys are exactly 1..n; then n is in *count. */
+/* Whether the keys, of which there are some, are exactly 1..n; then n is in *count. */
 static bool is_array(lua_State *L, int table, size_t *count) {
   lua_Unsigned length = lua_rawlen(L, table);
   *count = length;
-  if (length == 0) return is_empty(L, table);
+  if (length == 0) return false;
   lua_Unsigned found = 0;
   lua_pushnil(L);
   while (lua_next(L, table) != 0) {
@@ -119,7 +157,35 @@ static int encode_array(struct encoder *e, int table, size_t count, struct holt_
   return rc;
 }
 
-#define FEW 16 /* entries that need no allocation */
+/* The same, when lua_next gives the places in order and there is no table among the values (which would have
+ * to be encoded twice): then one walk does. False, and nothing written, when it does not. The key and the
+ * value of place 1 lie on the stack; afterwards neither. */
+static bool encode_list(struct encoder *e, int table, struct holt_codec_path *path, int *rc) {
+  lua_State *L = e->L;
+  struct holt_codec_path inner = {.outer = path, .L = L};
+  int key = lua_gettop(L) - 1;
+  lua_Integer length = (lua_Integer)lua_rawlen(L, table);
+  size_t before = e->out->len;
+  pack_array(e->out, (size_t)length);
+  *rc = 0;
+  do {
+    bool is_next = inner.index < length && lua_isinteger(L, key) && lua_tointeger(L, key) == inner.index + 1;
+    if (!is_next || lua_istable(L, key + 1)) {
+      e->out->len = before;
+      lua_settop(L, key - 1);
+      return false;
+    }
+    inner.index++;
+    *rc = encode(e, key + 1, &inner);
+    lua_settop(L, key);
+  } while (*rc == 0 && lua_next(L, table) != 0);
+  lua_settop(L, key - 1);
+  if (*rc != 0 || inner.index == length) return true;
+  e->out->len = before;
+  return false;
+}
+
+#define FEW HOLT_SHAPE_KEYS_MAX /* entries that need no allocation */
 
 struct entry {
   size_t start, key_end, end; /* places in the output */
@@ -176,9 +242,8 @@ static bool sort(const uint8_t *base, struct entry *entries, size_t count) {
   return false;
 }
 
-/* Put the entries, which fill the output from `start` on, into their sorted order. */
-static int reorder(struct encoder *e, size_t start, struct entry *entries, size_t count) {
-  if (sort(e->out->data, entries, count)) return 0;
+/* Put the entries, which fill the output from `start` on, into the order that stands in `entries`. */
+static int reorder(struct encoder *e, size_t start, const struct entry *entries, size_t count) {
   size_t len = e->out->len - start;
   uint8_t little[1024];
   uint8_t *copy = len <= sizeof little ? little : malloc(len);
@@ -186,19 +251,16 @@ static int reorder(struct encoder *e, size_t start, struct entry *entries, size_
   memcpy(copy, e->out->data + start, len);
   uint8_t *to = e->out->data + start;
   for (size_t i = 0; i < count; i++) {
-    memcpy(to, copy + (entries[i].start - start), entries[i].end - entries[i].start);
+    holt_copy_short(to, copy + (entries[i].start - start), entries[i].end - entries[i].start);
     to += entries[i].end - entries[i].start;
   }
   if (copy != little) free(copy);
   return 0;
 }
 
-static int encode_key(struct encoder *e, int key, struct holt_codec_path *path) {
+/* A key that is no string. */
+static NOINLINE int encode_key(struct encoder *e, int key, struct holt_codec_path *path) {
   int type = lua_type(e->L, key);
-  if (type == LUA_TSTRING) {
-    put_string(e, key);
-    return 0;
-  }
   if (type == LUA_TNUMBER || type == LUA_TBOOLEAN) return encode(e, key, path);
   char what[80];
   snprintf(what, sizeof what, "a %s cannot be a key; use a string or a number", lua_typename(e->L, type));
@@ -230,52 +292,117 @@ static void put_map_header(struct encoder *e, size_t at, size_t count) {
   pack_map(&in_place, count);
 }
 
+/* A map of the shape that it was expected to have: the order of its entries is known. */
+static int arrange(struct encoder *e, size_t start, const struct holt_shape *shape,
+                   const struct entry *entries, size_t count) {
+  if (shape->is_sorted) return 0;
+  struct entry sorted[FEW];
+  for (size_t i = 0; i < count; i++) sorted[i] = entries[shape->order[i]];
+  return reorder(e, start, sorted, count);
+}
+
+/* Remember the keys of a map whose keys are few and short texts. */
+static void remember(struct encoder *e, struct holt_shape *shape, const struct entry *entries, size_t count) {
+  struct holt_buf keys[FEW];
+  if (shape == NULL || count > FEW) return;
+  for (size_t i = 0; i < count; i++)
+    keys[i] = holt_buf(e->out->data + entries[i].start, entries[i].key_end - entries[i].start);
+  holt_shape_set(shape, keys, count);
+}
+
+static int sort_entries(struct encoder *e, size_t start, struct entry *entries, size_t count) {
+  return sort(e->out->data, entries, count) ? 0 : reorder(e, start, entries, count);
+}
+
+/* Key and value of the first entry lie on the stack. */
 static int encode_map(struct encoder *e, int table, struct holt_codec_path *path) {
+  lua_State *L = e->L;
   struct entry few[FEW];
   struct entry *entries = few;
-  struct holt_codec_path inner = {.outer = path, .L = e->L};
+  struct holt_codec_path inner = {.outer = path, .L = L, .key = lua_gettop(L) - 1};
   size_t header = e->out->len, count = 0;
-  holt_write_u8(e->out, 0);
+  struct holt_shape *known = NULL, *slot = NULL;
+  unsigned version = 0;
   int rc = 0;
-  lua_pushnil(e->L);
-  inner.key = lua_gettop(e->L);
-  while (lua_next(e->L, table) != 0) {
+  *room(e->out, 1) = 0;
+  do {
     entries = more_entries(entries, few, count);
     if (entries == NULL) {
-      lua_pop(e->L, 2);
+      lua_pop(L, 2);
       return holt_err_code(e->err, HOLT_ENOMEM);
     }
-    struct entry *entry = &entries[count++];
+    struct entry *entry = &entries[count];
     entry->start = e->out->len;
-    rc = encode_key(e, inner.key, &inner);
+    size_t key_len;
+    const char *key = lua_type(L, inner.key) == LUA_TSTRING ? lua_tolstring(L, inner.key, &key_len) : NULL;
+    if (count == 0 && key != NULL) {
+      known = slot = holt_shape_of(key, key_len);
+      version = slot->version;
+    }
+    if (known != NULL && (key == NULL || !holt_shape_has(known, count, key, key_len))) known = NULL;
+    if (known != NULL)
+      holt_copy_short(room(e->out, key_len + 1), known->bytes + known->starts[count], key_len + 1);
+    else if (key != NULL)
+      put_text(e->out, key, key_len);
+    else
+      rc = encode_key(e, inner.key, &inner);
     entry->key_end = e->out->len;
     if (rc == 0) rc = encode(e, inner.key + 1, &inner);
     entry->end = e->out->len;
-    lua_pop(e->L, 1);
+    count++;
+    lua_settop(L, inner.key); /* the key stays for lua_next */
     if (rc != 0) {
-      lua_pop(e->L, 1);
+      lua_pop(L, 1);
       break;
     }
-  }
-  if (rc == 0) rc = reorder(e, header + 1, entries, count);
+  } while (lua_next(L, table) != 0);
+  if (known != NULL && (known->version != version || known->count != count))
+    known = NULL; /* a table within this one has taken the slot, or keys are missing */
+  if (rc == 0 && known == NULL) remember(e, slot, entries, count);
+  if (rc == 0 && known != NULL)
+    rc = arrange(e, header + 1, known, entries, count);
+  else if (rc == 0)
+    rc = sort_entries(e, header + 1, entries, count);
   if (rc == 0) put_map_header(e, header, count);
   if (entries != few) free(entries);
   return rc;
 }
 
-static int encode_table(struct encoder *e, int at, struct holt_codec_path *path) {
-  const void *table = lua_topointer(e->L, at);
+/* A table that begins with a number. */
+static int encode_numbered(struct encoder *e, int table, struct holt_codec_path *path) {
+  size_t count;
+  if (is_array(e->L, table, &count)) return encode_array(e, table, count, path);
+  lua_pushnil(e->L);
+  lua_next(e->L, table); /* it is not empty */
+  return encode_map(e, table, path);
+}
+
+static NOINLINE int encode_table(struct encoder *e, int at, struct holt_codec_path *path) {
+  lua_State *L = e->L;
+  const void *table = lua_topointer(L, at);
   if (holt_codec_is_cycle(path->outer, table))
     return holt_codec_fail(path, e->err, "this table contains itself; break the cycle before sending it");
   int depth = 0;
   for (const struct holt_codec_path *p = path; p != NULL; p = p->outer) depth++;
-  if (depth > HOLT_CODEC_DEPTH_MAX || !lua_checkstack(e->L, 4))
+  if (depth > HOLT_CODEC_DEPTH_MAX || !lua_checkstack(L, 4))
     return holt_codec_fail(path, e->err, "tables are nested more than 100 deep");
+  lua_pushnil(L);
+  if (lua_next(L, at) == 0) return pack_array(e->out, 0);
   path->table = table;
-  size_t count;
-  int rc = is_array(e->L, at, &count) ? encode_array(e, at, count, path) : encode_map(e, at, path);
+  int rc;
+  if (lua_type(L, -2) != LUA_TNUMBER)
+    rc = encode_map(e, at, path);
+  else if (!encode_list(e, at, path, &rc))
+    rc = encode_numbered(e, at, path);
   path->table = NULL;
   return rc;
+}
+
+static NOINLINE int refuse(struct encoder *e, int at, const struct holt_codec_path *path) {
+  char what[80];
+  const char *type = lua_typename(e->L, lua_type(e->L, at));
+  snprintf(what, sizeof what, "a %s cannot be sent; send a table, string or number that describes it", type);
+  return holt_codec_fail(path, e->err, what);
 }
 
 static int encode(struct encoder *e, int at, struct holt_codec_path *path) {
@@ -283,19 +410,14 @@ static int encode(struct encoder *e, int at, struct holt_codec_path *path) {
     return holt_err_set(e->err, HOLT_ETOOLARGE, "the message is larger than 64 MiB; send it in pieces");
   switch (lua_type(e->L, at)) {
   case LUA_TNIL:
-    pack_nil(e->out);
-    return 0;
+    return pack_nil(e->out);
   case LUA_TBOOLEAN:
-    if (lua_toboolean(e->L, at))
-      pack_true(e->out);
-    else
-      pack_false(e->out);
-    return 0;
+    return lua_toboolean(e->L, at) ? pack_true(e->out) : pack_false(e->out);
   case LUA_TNUMBER:
     if (lua_isinteger(e->L, at))
-      pack_int64(e->out, lua_tointeger(e->L, at));
+      put_integer(e->out, lua_tointeger(e->L, at));
     else
-      put_float(e, lua_tonumber(e->L, at));
+      put_float(e->out, lua_tonumber(e->L, at));
     return 0;
   case LUA_TSTRING:
     put_string(e, at);
@@ -303,18 +425,11 @@ static int encode(struct encoder *e, int at, struct holt_codec_path *path) {
   case LUA_TTABLE:
     return encode_table(e, at, path);
   case LUA_TLIGHTUSERDATA:
-    if (lua_touserdata(e->L, at) == NULL) { /* holt.null */
-      pack_nil(e->out);
-      return 0;
-    }
-    break;
+    if (lua_touserdata(e->L, at) == NULL) return pack_nil(e->out); /* holt.null */
+    return refuse(e, at, path);
   default:
-    break;
+    return refuse(e, at, path);
   }
-  char what[80];
-  const char *type = lua_typename(e->L, lua_type(e->L, at));
-  snprintf(what, sizeof what, "a %s cannot be sent; send a table, string or number that describes it", type);
-  return holt_codec_fail(path, e->err, what);
 }
 
 int holt_msgpack_encode(lua_State *L, int first, int last, struct holt_writer *out, struct holt_err *err) {
