@@ -64,7 +64,7 @@ void holt_bus_link_up(struct holt_bus *bus, struct holt_link *link) {
 
 void holt_bus_link_down(struct holt_bus *bus, struct holt_link *link) {
   (void)link;
-  holt__routes_changed(bus);
+  holt__routes_lost(bus);
 }
 
 void holt_bus_link_gone(struct holt_bus *bus, struct holt_link *link) {

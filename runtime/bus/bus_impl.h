@@ -166,19 +166,29 @@ struct holt_route {
 struct holt_routes {
   struct holt_map by_boot;
   struct holt_list all;
-  uint64_t version; /* of our own word */
-  size_t bytes;     /* of all words kept, at most HOLT_ROUTES_BYTES_MAX */
-  bool is_stale;    /* the ways are to be computed anew */
-  struct holt_post tell;
+  uint64_t version;       /* of our own word … */
+  struct holt_writer own; /* … as it was told last */
+  size_t bytes;           /* of all words kept, at most HOLT_ROUTES_BYTES_MAX */
+  bool is_stale;          /* the ways are to be computed anew */
+  uint64_t ways_ms;       /* when they were computed last */
+  struct holt_timer tell;
+  uint64_t tell_ms;  /* when it is due */
+  uint64_t spent_ms; /* telling is paid for up to this time */
 };
 
 void holt__routes_init(struct holt_bus *bus);
 void holt__routes_free(struct holt_bus *bus);
-/* Our neighbours or subjects have changed: tell everybody, once a turn. */
+/* Our neighbours or subjects have changed: tell everybody on a later turn, soon. */
 void holt__routes_changed(struct holt_bus *bus);
-/* Tell a neighbour that has just come up everything we know. */
+/* A link fell: tell everybody in a moment, unless it has come back until then. */
+void holt__routes_lost(struct holt_bus *bus);
+/* Something comes by that might be sent astray for want of that word: tell it now. */
+void holt__routes_hurry(struct holt_bus *bus);
+/* Tell a neighbour that has just come up what we know of whom, so that it tells us the rest. */
 void holt__routes_greet(struct holt_bus *bus, struct holt_link *link);
 void holt__routes_hear(struct holt_bus *bus, struct holt_link *link, struct holt_buf body);
+/* A neighbour told what it knows: tell it what it lacks. */
+void holt__routes_answer(struct holt_bus *bus, struct holt_link *link, struct holt_buf known);
 /* The way to a boot; NULL when there is none. */
 struct holt_route *holt__routes_to(struct holt_bus *bus, uint64_t boot);
 /* The nearest node that serves `subject` and is not one of `tried`; several take turns. NULL when there is

@@ -278,6 +278,7 @@ static void on_reply(struct holt_bus *bus, const struct holt_wire_reply *reply) 
 static void pass_reply_on(struct holt_bus *bus, const struct holt_wire_reply *reply, uint64_t age_ms) {
   struct holt_wire_reply copy = *reply;
   if (copy.hops == UINT8_MAX) return;
+  holt__routes_hurry(bus);
   copy.hops++;
   send_towards(bus, &copy, age_ms);
 }
@@ -396,6 +397,7 @@ static void serve_here(struct holt_bus *bus, struct holt_link *link, uint64_t nu
 /* Not for us: on over our way to the target. What cannot go on has not arrived. */
 static void pass_call_on(struct holt_bus *bus, const struct holt_link_message *message,
                          const struct holt_wire_call *wire) {
+  holt__routes_hurry(bus); /* should it go back, then behind the word that tells why */
   struct holt_route *route = wire->hops == UINT8_MAX ? NULL : holt__routes_to(bus, wire->target);
   struct holt_msg *msg = NULL;
   if (route != NULL && holt_link_room(route->first->link, HOLT_LANE_CALL, message->body.len) == 0)
@@ -430,6 +432,7 @@ void holt__calls_on_message(struct holt_bus *bus, struct holt_link *link,
   if (message->type == HOLT_WIRE_CALL && on_call(bus, link, message))
     return; /* consumed when its handler has begun */
   if (message->type == HOLT_WIRE_ROUTE) holt__routes_hear(bus, link, message->body);
+  if (message->type == HOLT_WIRE_KNOWN) holt__routes_answer(bus, link, message->body);
   if (message->type == HOLT_WIRE_REPLY && holt_wire_reply_read(message->body, &reply, NULL) == 0) {
     if (reply.origin == bus->boot)
       on_reply(bus, &reply);

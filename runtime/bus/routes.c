@@ -2,8 +2,12 @@
  *
  * - Each node floods its own word: its boot, whom it is linked with, what it serves, under a growing version.
  * A newer version replaces an older one and is passed on; any other is ignored, so that the flood ends.
- * (Link-state routing as in OSPF, RFC 2328 section 13, without its areas and timers: links are reliable, and
- * a neighbour that comes up is told everything.)
+ * - Two neighbours that come up tell each other of whom they know what version, and then only what the other
+ * lacks.
+ * - A new word is told soon, eight at once and then ten a second at most; a lost link half a second later,
+ * for it may come back until then. A call that comes by meanwhile hurries that. (Link-state routing as in
+ * OSPF, RFC 2328: flooding in section 13, the exchange of what is known in 10.8, MinLSInterval in 12.4.
+ * Without its areas and ageing: links are reliable.)
  * - A link counts when both its ends say that it is up. The ways are the shortest ones over such links,
  * computed when they are asked for and something has changed.
  * - A node that cannot be reached for a minute is forgotten. */
@@ -13,7 +17,14 @@
 #include "base/mem.h"
 #include "bus/bus_impl.h"
 
-#define FORGET_MS 60000
+#define FORGET_MS   60000
+#define TIDY_MS     30000 /* the ways are looked at this often, though nobody asks */
+#define LOST_MS     500   /* a lost link is told so much later */
+#define SPACING_MS  100   /* between two words of ours … */
+#define BURST       8     /* … beyond so many */
+#define KNOWN_MAX   (64 * 1024)
+#define KNOWN_RANGE 16 /* lowest and highest boot that a message about known versions covers */
+#define KNOWN_ENTRY 16 /* boot, version */
 
 static void clear_route(struct holt_route *route) {
   for (size_t i = 0; i < route->subject_count; i++) free(route->subjects[i]);
@@ -84,25 +95,144 @@ static void send_word(struct holt_bus *bus, struct holt_link *link, const struct
   holt_msg_release(msg);
 }
 
+/* Tell our word, should it differ from the one told last. */
 static void tell(void *arg) {
   struct holt_bus *bus = arg;
+  struct holt_routes *routes = &bus->routes;
   struct holt_writer out = {0};
-  bus->routes.version++;
+  holt_timer_stop(&routes->tell);
   write_own(bus, &out);
+  if (routes->own.len == out.len && memcmp(routes->own.data, out.data, out.len) == 0) {
+    holt_writer_free(&out);
+    return;
+  }
+  out.len = 0;
+  routes->version++;
+  write_own(bus, &out);
+  holt_writer_free(&routes->own);
+  routes->own = out;
+  uint64_t now = holt_env_now_ms(bus->env);
+  routes->spent_ms = (routes->spent_ms > now ? routes->spent_ms : now) + SPACING_MS;
   send_word(bus, NULL, NULL, holt_buf(out.data, out.len));
-  holt_writer_free(&out);
+}
+
+static void tell_in(struct holt_bus *bus, uint64_t wait_ms) {
+  struct holt_routes *routes = &bus->routes;
+  uint64_t now = holt_env_now_ms(bus->env), due = now + wait_ms;
+  routes->is_stale = true;
+  if (bus->is_closed) return;
+  if (due + BURST * SPACING_MS < routes->spent_ms) due = routes->spent_ms - BURST * SPACING_MS;
+  if (holt_timer_is_active(&routes->tell) && routes->tell_ms <= due) return;
+  routes->tell_ms = due;
+  holt_timer_start(&routes->tell, due - now);
 }
 
 void holt__routes_changed(struct holt_bus *bus) {
-  bus->routes.is_stale = true;
-  if (!bus->is_closed) holt_env_post(bus->env, &bus->routes.tell);
+  tell_in(bus, 0);
 }
 
-void holt__routes_greet(struct holt_bus *bus, struct holt_link *link) {
-  struct holt_writer out = {0};
-  HOLT_LIST_EACH(&bus->routes.all, node, next) {
+void holt__routes_lost(struct holt_bus *bus) {
+  tell_in(bus, LOST_MS);
+}
+
+void holt__routes_hurry(struct holt_bus *bus) {
+  if (holt_timer_is_active(&bus->routes.tell) && !bus->is_closed) tell(bus);
+}
+
+/* --- Neighbours that come up ---------------------------------------------------------------------- */
+
+static int compare_boots(const void *a, const void *b) {
+  uint64_t left, right;
+  memcpy(&left, a, sizeof left);
+  memcpy(&right, b, sizeof right);
+  return left < right ? -1 : left > right;
+}
+
+static void put_known(uint8_t *at, uint64_t boot, uint64_t version) {
+  holt_put_u64(at, boot);
+  holt_put_u64(at + 8, version);
+}
+
+/* (boot, version) of every word that we have, our own included, by ascending boots. */
+static struct holt_writer list_known(struct holt_bus *bus) {
+  struct holt_routes *routes = &bus->routes;
+  size_t count = 0;
+  uint64_t(*pairs)[2] = holt_alloc((routes->by_boot.count + 1) * sizeof *pairs);
+  pairs[count][0] = bus->boot;
+  pairs[count++][1] = routes->version;
+  HOLT_LIST_EACH(&routes->all, node, next) {
     const struct holt_route *route = HOLT_CONTAINER(node, struct holt_route, node);
-    if (route->boot == holt_link_boot(link)) continue;
+    pairs[count][0] = route->boot;
+    pairs[count++][1] = route->version;
+  }
+  qsort(pairs, count, sizeof *pairs, compare_boots);
+  struct holt_writer out = {0};
+  uint8_t *at = holt_writer_grow(&out, count * KNOWN_ENTRY);
+  for (size_t i = 0; i < count; i++) put_known(at + i * KNOWN_ENTRY, pairs[i][0], pairs[i][1]);
+  free(pairs);
+  return out;
+}
+
+static void send_call_lane(struct holt_bus *bus, struct holt_link *link, enum holt_wire_type type,
+                           struct holt_buf head, struct holt_buf body) {
+  struct holt_msg *msg = holt_msg_new((uint8_t)type, head.len + body.len);
+  if (msg == NULL) return;
+  memcpy(msg->data, head.data, head.len);
+  memcpy(msg->data + head.len, body.data, body.len);
+  msg->born_ms = holt_env_now_ms(bus->env);
+  msg->is_quiet = true;
+  holt_link_send(link, HOLT_LANE_CALL, msg);
+  holt_msg_release(msg);
+}
+
+static void compute_ways(struct holt_bus *bus);
+
+void holt__routes_greet(struct holt_bus *bus, struct holt_link *link) {
+  if (holt_env_now_ms(bus->env) - bus->routes.ways_ms >= TIDY_MS) compute_ways(bus);
+  uint32_t body_max = holt_link_frame_max(link);
+  if (body_max > KNOWN_MAX) body_max = KNOWN_MAX;
+  if (body_max < KNOWN_RANGE + KNOWN_ENTRY) return;
+  struct holt_writer known = list_known(bus);
+  size_t piece = (body_max - KNOWN_RANGE) / KNOWN_ENTRY * KNOWN_ENTRY;
+  for (size_t at = 0; at < known.len;
+       at += piece) { /* each says which boots it covers: those it lacks are unknown */
+    size_t len = known.len - at < piece ? known.len - at : piece;
+    uint8_t range[KNOWN_RANGE];
+    holt_put_u64(range, at == 0 ? 0 : holt_get_u64(known.data + at));
+    holt_put_u64(range + 8, at + len == known.len ? UINT64_MAX : holt_get_u64(known.data + at + len) - 1);
+    send_call_lane(bus, link, HOLT_WIRE_KNOWN, holt_buf(range, sizeof range), holt_buf(known.data + at, len));
+  }
+  holt_writer_free(&known);
+}
+
+/* The version of `boot` in a list of ascending boots, 0 when it is not there. */
+static uint64_t find_known(struct holt_buf list, uint64_t boot) {
+  size_t low = 0, high = list.len / KNOWN_ENTRY;
+  while (low < high) {
+    size_t middle = (low + high) / 2;
+    const uint8_t *at = list.data + middle * KNOWN_ENTRY;
+    if (holt_get_u64(at) == boot) return holt_get_u64(at + 8);
+    if (holt_get_u64(at) < boot)
+      low = middle + 1;
+    else
+      high = middle;
+  }
+  return 0;
+}
+
+void holt__routes_answer(struct holt_bus *bus, struct holt_link *link, struct holt_buf known) {
+  if (known.len < KNOWN_RANGE || !holt_link_is_up(link)) return;
+  uint64_t lowest = holt_get_u64(known.data), highest = holt_get_u64(known.data + 8);
+  struct holt_buf list = holt_buf(known.data + KNOWN_RANGE, known.len - KNOWN_RANGE);
+  struct holt_routes *routes = &bus->routes;
+  if (lowest <= bus->boot && bus->boot <= highest && find_known(list, bus->boot) < routes->version)
+    send_word(bus, link, NULL, holt_buf(routes->own.data, routes->own.len));
+  struct holt_writer out = {0};
+  HOLT_LIST_EACH(&routes->all, node, next) {
+    const struct holt_route *route = HOLT_CONTAINER(node, struct holt_route, node);
+    if (route->boot < lowest || route->boot > highest || route->boot == holt_link_boot(link) ||
+        find_known(list, route->boot) >= route->version)
+      continue;
     out.len = 0;
     write_route(&out, route);
     send_word(bus, link, NULL, holt_buf(out.data, out.len));
@@ -191,6 +321,7 @@ static void compute_ways(struct holt_bus *bus) {
   struct holt_routes *routes = &bus->routes;
   if (!routes->is_stale) return;
   routes->is_stale = false;
+  routes->ways_ms = holt_env_now_ms(bus->env);
   struct holt_route **queue = holt_alloc((routes->by_boot.count + 1) * sizeof(struct holt_route *));
   size_t head = 0, tail = 0;
   HOLT_LIST_EACH(&routes->all, node, next) {
@@ -259,11 +390,12 @@ struct holt_route *holt__routes_nearest(struct holt_bus *bus, const char *subjec
 
 void holt__routes_init(struct holt_bus *bus) {
   holt_list_init(&bus->routes.all);
-  holt_post_init(&bus->routes.tell, tell, bus);
+  holt_timer_init(&bus->routes.tell, bus->env, tell, bus);
 }
 
 void holt__routes_free(struct holt_bus *bus) {
-  holt_post_cancel(&bus->routes.tell);
+  holt_timer_stop(&bus->routes.tell);
+  holt_writer_free(&bus->routes.own);
   HOLT_LIST_EACH(&bus->routes.all, node, next) free_route(bus, HOLT_CONTAINER(node, struct holt_route, node));
   holt_map_free(&bus->routes.by_boot);
 }

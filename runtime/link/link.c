@@ -499,6 +499,9 @@ const char *holt_link_label(const struct holt_link *link) {
 uint64_t holt_link_boot(const struct holt_link *link) {
   return link->boot;
 }
+uint32_t holt_link_frame_max(const struct holt_link *link) {
+  return holt_link_is_up(link) ? link->conn->hello.frame_max : 0;
+}
 void holt_link_set_data(struct holt_link *link, void *data) {
   link->data = data;
 }

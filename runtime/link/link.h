@@ -164,6 +164,8 @@ const char *holt_link_name(const struct holt_link *link);
 /* The name, or while that is unknown the address that is dialled: for messages to people. */
 const char *holt_link_label(const struct holt_link *link);
 uint64_t holt_link_boot(const struct holt_link *link);
+/* Largest body that the remote accepts; 0 while it is absent. */
+uint32_t holt_link_frame_max(const struct holt_link *link);
 /* For the bus: one pointer of its own on each link. */
 void holt_link_set_data(struct holt_link *link, void *data);
 void *holt_link_data(const struct holt_link *link);

@@ -76,7 +76,7 @@ struct holt_msg *holt__ring_shift(struct holt_ring *ring) {
   ring->count--;
   ring->bytes -= msg->len;
   ring->quiet -= msg->is_quiet;
-  if (ring->count == 0 && ring->cap > 1024) { /* an idle link keeps no large ring */
+  if (ring->count == 0 && ring->cap > 64) { /* an idle link keeps no large ring */
     free(ring->slots);
     ring->slots = NULL;
     ring->cap = ring->head = 0;
@@ -213,7 +213,7 @@ void holt__lane_in_consume(struct holt_lane_in *lane, uint64_t number) {
     lane->open_cost -= cost;
     lane->done_cost += cost;
   }
-  if (lane->done == lane->received && lane->cap > 1024) { /* an idle link keeps no large ring */
+  if (lane->done == lane->received && lane->cap > 256) { /* an idle link keeps no large ring */
     free(lane->costs);
     lane->costs = NULL;
     lane->cap = 0;

@@ -14,7 +14,7 @@ static bool type_fits_lane(uint8_t type, uint8_t lane) {
   if (lane == HOLT_LANE_CONTROL) return type >= HOLT_WIRE_HELLO && type <= HOLT_WIRE_START;
   if (type == HOLT_WIRE_EMPTY) return lane < HOLT_LANE_COUNT && holt_lane_is_numbered((enum holt_lane)lane);
   if (lane == HOLT_LANE_BUS) return type >= HOLT_WIRE_EVENT && type <= HOLT_WIRE_LAST;
-  if (lane == HOLT_LANE_CALL) return type >= HOLT_WIRE_ROUTE && type <= HOLT_WIRE_REPLY;
+  if (lane == HOLT_LANE_CALL) return type >= HOLT_WIRE_ROUTE && type <= HOLT_WIRE_KNOWN;
   return false;
 }
 

@@ -49,7 +49,8 @@ enum holt_wire_type {
   /* call lane */
   HOLT_WIRE_ROUTE = 32,
   HOLT_WIRE_CALL = 33,
-  HOLT_WIRE_REPLY = 34
+  HOLT_WIRE_REPLY = 34,
+  HOLT_WIRE_KNOWN = 35
 };
 
 struct holt_frame {
