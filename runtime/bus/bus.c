@@ -25,7 +25,6 @@ struct holt_bus_link *holt__bus_link(struct holt_bus *bus, struct holt_link *lin
   bl = holt_alloc(sizeof *bl);
   bl->link = link;
   bl->refs = 1;
-  bl->lacks_all = true;
   bl->slot = ~bus->slots & (bus->slots + 1); /* the lowest bit that is free */
   if (bl->slot == 0) bl->slot = HOLT_SLOT_SHARED;
   if (bl->slot != HOLT_SLOT_SHARED) bus->slots |= bl->slot;
@@ -56,7 +55,8 @@ static void start_ticking(struct holt_bus *bus) {
 }
 
 void holt_bus_link_up(struct holt_bus *bus, struct holt_link *link) {
-  holt__bus_link(bus, link)->lacks_all = true;
+  struct holt_bus_link *bl = holt__bus_link(bus, link);
+  if (!holt_link_is_resumed(link)) bl->told_changes = bl->told_sequence = 0;
   start_ticking(bus);
   holt__routes_greet(bus, link);
   holt__routes_changed(bus);
@@ -109,6 +109,9 @@ void holt_bus_link_dropped(struct holt_bus *bus, struct holt_link *link, struct 
   } else if (msg->type == HOLT_WIRE_DROPPED) { /* the word itself was dropped: give it again */
     struct holt_reader in = holt_reader(holt_buf(msg->data, msg->len));
     while (holt_wire_range_read(&in, &range, NULL) == 1) remember_drop(bl, &range);
+  } else if (msg->type == HOLT_WIRE_LAST) { /* tell it all again */
+    bl->told_changes = bl->told_sequence = 0;
+    start_ticking(bus);
   }
 }
 
@@ -341,7 +344,6 @@ int holt_bus_emit(struct holt_bus *bus, const char *subject, size_t subject_len,
   if (!holt_list_is_empty(&bus->waiters)) holt_env_post(bus->env, &bus->wake);
   bus->sequence++;
   bus->stats.emitted++;
-  bus->has_emitted = true;
   start_ticking(bus);
   if (first == NULL) return 0;
   struct holt_msg *msg = holt_msg_new(HOLT_WIRE_EVENT, size);
@@ -448,25 +450,23 @@ static void add_last(struct telling *t, uint64_t boot, const char *name, uint64_
   if (++t->count == HOLT_WIRE_RANGE_MAX) send_last(t);
 }
 
+/* May last numbers be told to this link now, and is there anything new to tell? */
+static bool lacks_last(struct holt_bus *bus, const struct holt_bus_link *bl) {
+  return (bl->told_changes < bus->origins.changes || bl->told_sequence < bus->sequence) &&
+         holt_link_is_up(bl->link);
+}
+
 static void tell_last(struct holt_bus *bus, struct holt_bus_link *bl) {
-  if (!holt_link_is_up(bl->link) || holt_link_is_stalled(bl->link, HOLT_LANE_BUS)) {
-    bl->lacks_all = true;
-    return;
-  }
+  if (!lacks_last(bus, bl) || holt_link_is_stalled(bl->link, HOLT_LANE_BUS)) return;
   struct telling t = {.bus = bus, .link = bl->link};
-  if (bl->lacks_all || bus->has_emitted) add_last(&t, bus->boot, bus->name, bus->sequence);
-  if (bl->lacks_all) {
-    HOLT_LIST_EACH(&bus->origins.used, node, next) {
-      struct holt_origin *origin = HOLT_CONTAINER(node, struct holt_origin, node);
-      add_last(&t, origin->boot, origin->name, origin->highest);
-    }
-  } else {
-    HOLT_LIST_EACH(&bus->origins.changed, node, next) {
-      struct holt_origin *origin = HOLT_CONTAINER(node, struct holt_origin, changed);
-      add_last(&t, origin->boot, origin->name, origin->highest);
-    }
+  if (bl->told_sequence < bus->sequence) add_last(&t, bus->boot, bus->name, bus->sequence);
+  for (struct holt_list *node = bus->origins.changed.prev; node != &bus->origins.changed; node = node->prev) {
+    struct holt_origin *origin = HOLT_CONTAINER(node, struct holt_origin, changed);
+    if (origin->change <= bl->told_changes) break;
+    add_last(&t, origin->boot, origin->name, origin->highest);
   }
-  bl->lacks_all = false;
+  bl->told_changes = bus->origins.changes;
+  bl->told_sequence = bus->sequence;
   send_last(&t);
   holt_writer_free(&t.body);
 }
@@ -475,18 +475,12 @@ static void tell_last(struct holt_bus *bus, struct holt_bus_link *bl) {
  * that a neighbour notices when the last ones got lost. */
 static void tell_last_to_all(struct holt_bus *bus) {
   HOLT_LIST_EACH(&bus->links, node, next) tell_last(bus, HOLT_CONTAINER(node, struct holt_bus_link, node));
-  while (holt_list_shift(&bus->origins.changed) != NULL) {
-  }
-  bus->has_emitted = false;
   bus->told_ms = holt_env_now_ms(bus->env);
 }
 
 static bool has_news(struct holt_bus *bus) {
-  if (bus->has_emitted || !holt_list_is_empty(&bus->origins.changed)) return true;
-  HOLT_LIST_EACH(&bus->links, node, next) {
-    struct holt_bus_link *bl = HOLT_CONTAINER(node, struct holt_bus_link, node);
-    if (bl->lacks_all && holt_link_is_up(bl->link)) return true;
-  }
+  HOLT_LIST_EACH(&bus->links, node, next)
+  if (lacks_last(bus, HOLT_CONTAINER(node, struct holt_bus_link, node))) return true;
   return false;
 }
 

@@ -75,7 +75,8 @@ struct holt_hole {
 
 struct holt_origin {
   struct holt_list node;    /* by last use, in origins->used */
-  struct holt_list changed; /* in origins->changed, or alone */
+  struct holt_list changed; /* in origins->changed */
+  uint64_t change;          /* number of its last change */
   uint64_t boot;
   char name[HOLT_NAME_MAX + 1];
   uint64_t highest;
@@ -90,7 +91,8 @@ enum holt_seen { HOLT_SEEN_NEW, HOLT_SEEN_LATE, HOLT_SEEN_DUPLICATE };
 struct holt_origins {
   struct holt_map by_boot;
   struct holt_list used;
-  struct holt_list changed;   /* whose highest number the neighbours have not been told */
+  struct holt_list changed;   /* by the last change of their highest number, newest last */
+  uint64_t changes;           /* so far, of all */
   struct holt_origin *latest; /* the one asked for last */
   uint64_t forget_ms;
   size_t hole_count; /* in all origins */
@@ -128,8 +130,9 @@ struct holt_bus_link {
   struct holt_list node;  /* in bus->links */
   struct holt_link *link; /* NULL: gone */
   uint32_t refs;
-  uint64_t slot;  /* its bit in holt_origin.carriers */
-  bool lacks_all; /* is to be told the last number of every origin, not only of those that changed */
+  uint64_t slot;            /* its bit in holt_origin.carriers */
+  uint64_t told_changes;    /* last numbers were told up to this change … */
+  uint64_t told_sequence;   /* … and of our own events up to this one */
   struct holt_list blocked; /* events that wait for its credit to be acknowledged */
   struct holt_wire_range *drops;
   size_t drop_count, drop_cap;
@@ -245,7 +248,6 @@ struct holt_bus {
   struct holt_timer timer; /* holes, and telling last numbers */
   uint64_t slots;          /* bits given to links */
   uint64_t told_ms;        /* when last numbers were told */
-  bool has_emitted;        /* since then */
   struct holt_routes routes;
   struct holt_calls calls;
   bool is_closed;

@@ -116,7 +116,9 @@ static size_t hole_at(const struct holt_origin *origin, uint64_t number) {
 
 static void raise_highest(struct holt_origins *origins, struct holt_origin *origin, uint64_t number) {
   origin->highest = number;
-  if (holt_list_is_empty(&origin->changed)) holt_list_push(&origins->changed, &origin->changed);
+  origin->change = ++origins->changes;
+  holt_list_remove(&origin->changed);
+  holt_list_push(&origins->changed, &origin->changed);
 }
 
 /* Numbers above the highest and below `number` are missing. */

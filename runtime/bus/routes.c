@@ -4,7 +4,7 @@
  * A newer version replaces an older one and is passed on; any other is ignored, so that the flood ends.
  * - Two neighbours that come up tell each other of whom they know what version, and then only what the other
  * lacks.
- * - A new word is told soon, eight at once and then ten a second at most; a lost link half a second later,
+ * - A new word is told soon, two at once and then ten a second at most; a lost link half a second later,
  * for it may come back until then. A call that comes by meanwhile hurries that. (Link-state routing as in
  * OSPF, RFC 2328: flooding in section 13, the exchange of what is known in 10.8, MinLSInterval in 12.4.
  * Without its areas and ageing: links are reliable.)
@@ -21,7 +21,7 @@
 #define TIDY_MS     30000 /* the ways are looked at this often, though nobody asks */
 #define LOST_MS     500   /* a lost link is told so much later */
 #define SPACING_MS  100   /* between two words of ours … */
-#define BURST       8     /* … beyond so many */
+#define BURST       2     /* … beyond so many */
 #define KNOWN_MAX   (64 * 1024)
 #define KNOWN_RANGE 16 /* lowest and highest boot that a message about known versions covers */
 #define KNOWN_ENTRY 16 /* boot, version */

@@ -31,6 +31,7 @@ void holt__link_tell(struct holt_link *link, const struct holt_peer_notice *noti
 static void drop(struct holt_link *link, enum holt_lane lane, struct holt_msg *msg, int why, bool was_sent) {
   struct holt_links *links = link->links;
   if (msg->is_quiet) {
+    if (links->ops->on_dropped != NULL) links->ops->on_dropped(links->arg, link, msg, was_sent);
     holt_msg_release(msg);
     return;
   }
@@ -236,7 +237,8 @@ void holt__link_up(struct holt_link *link) {
   link->connects++;
   if (link->in_session == 0 || conn->resume.own != link->in_session)
     holt__link_on_start(link, 0); /* START follows */
-  if (link->out_session == 0 || conn->resume.session != link->out_session)
+  link->is_resumed = link->out_session != 0 && conn->resume.session == link->out_session;
+  if (!link->is_resumed)
     start_session(link);
   else if (!resume_session(link))
     return;
@@ -498,6 +500,9 @@ const char *holt_link_label(const struct holt_link *link) {
 }
 uint64_t holt_link_boot(const struct holt_link *link) {
   return link->boot;
+}
+bool holt_link_is_resumed(const struct holt_link *link) {
+  return link->is_resumed;
 }
 uint32_t holt_link_frame_max(const struct holt_link *link) {
   return holt_link_is_up(link) ? link->conn->hello.frame_max : 0;

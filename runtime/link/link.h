@@ -47,7 +47,7 @@ struct holt_msg {
   uint32_t refs;
   uint8_t type; /* enum holt_wire_type */
   uint8_t flags;
-  bool is_quiet;    /* housekeeping: when it is dropped that is neither counted nor told */
+  bool is_quiet;    /* housekeeping: when it is dropped only its owner hears of it (on_dropped) */
   uint64_t born_ms; /* loop time at which it was (or seems to have been) emitted */
   uint64_t tag[2];  /* for the owner: the bus keeps origin boot and sequence here */
   uint32_t len;
@@ -164,6 +164,8 @@ const char *holt_link_name(const struct holt_link *link);
 /* The name, or while that is unknown the address that is dialled: for messages to people. */
 const char *holt_link_label(const struct holt_link *link);
 uint64_t holt_link_boot(const struct holt_link *link);
+/* Whether the remote went on where the last connection ended: what it was sent then it has, or gets. */
+bool holt_link_is_resumed(const struct holt_link *link);
 /* Largest body that the remote accepts; 0 while it is absent. */
 uint32_t holt_link_frame_max(const struct holt_link *link);
 /* For the bus: one pointer of its own on each link. */

@@ -54,6 +54,7 @@ struct holt_link {
   uint64_t window;          /* bytes of frames that may be unacknowledged in a lane, in either direction */
   uint64_t out_session;     /* of our numbers; 0: none that the remote could know */
   uint64_t in_session;      /* of the remote's numbers, as it told us with START */
+  bool is_resumed;          /* the present connection went on in out_session */
   bool is_doomed;           /* closed by its owner; freed on a later turn */
   uint64_t last_connection; /* number of the last connection that finished its handshake */
   struct holt_list peers;

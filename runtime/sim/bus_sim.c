@@ -14,7 +14,8 @@
 #define NODES_MAX 256
 #define EMITS_MAX 4096
 #define FAULTS_MS 20000 /* faults happen in this time, then everything is healed */
-#define SETTLE_MS 60000
+#define SETTLE_MS 60000 /* at most, until all is quiet … */
+#define QUIET_MS  12000 /* … and then so much longer: holes close, gaps are told */
 
 struct run;
 
@@ -22,8 +23,8 @@ struct run;
 struct tally {
   uint64_t highest; /* in this boot */
   uint64_t lost, lost_in_boot;
-  uint8_t in_boot[EMITS_MAX / 8];
-  uint8_t ever[EMITS_MAX / 8]; /* in any boot */
+  uint8_t *in_boot; /* bits */
+  uint8_t *ever;    /* in any boot */
 };
 
 /* A handler that has not returned yet. */
@@ -46,6 +47,7 @@ struct member {
   bool is_waiting;
   struct holt_list owing;
   struct tally *of; /* by origin */
+  uint8_t *bits;    /* of all tallies */
 };
 
 struct edge {
@@ -70,6 +72,11 @@ static void broken(struct run *run, const char *format, ...) {
   va_start(args, format);
   vsnprintf(run->result->what, sizeof run->result->what, format, args);
   va_end(args);
+}
+
+/* Bytes for a bit of each event of one node. */
+static size_t bits_size(const struct run *run) {
+  return run->config->emits / 8 + 1;
 }
 
 static bool test_and_set(uint8_t *bits, uint64_t at) {
@@ -101,6 +108,13 @@ static void finish_later(struct member *m, struct holt_event *event) {
   holt_timer_start(&o->timer, holt_rand_below(&m->run->rand, 200));
 }
 
+/* The number in the name of a node. */
+static bool read_index(const char *name, unsigned *index) {
+  char *end;
+  *index = (unsigned)strtoul(name + 1, &end, 10);
+  return name[0] == 'n' && end != name + 1 && *end == '\0';
+}
+
 static void check_event(struct member *m, struct member *origin, const struct holt_event *event) {
   struct run *run = m->run;
   struct tally *tally = &m->of[origin->index];
@@ -126,7 +140,7 @@ static void on_event(void *arg, struct holt_event *event) {
   struct member *m = arg;
   struct run *run = m->run;
   unsigned origin;
-  if (sscanf(event->origin, "n%u", &origin) != 1 || origin >= run->config->nodes || origin == m->index)
+  if (!read_index(event->origin, &origin) || origin >= run->config->nodes || origin == m->index)
     broken(run, "%s handled an event of '%s', who cannot have emitted it", m->name, event->origin);
   else if (!is_reborn(run, origin))
     check_event(m, &run->members[origin], event);
@@ -142,7 +156,7 @@ static void on_gap(void *arg, const char *origin, uint64_t boot, uint64_t count)
   struct member *m = arg;
   unsigned index = 0;
   (void)boot;
-  sscanf(origin, "n%u", &index);
+  (void)read_index(origin, &index);
   m->of[index].lost += count;
   m->of[index].lost_in_boot += count;
   m->run->result->lost += count;
@@ -225,7 +239,7 @@ static void start(struct run *run, unsigned index) {
   m->is_waiting = false;
   for (unsigned i = 0; i < run->config->nodes; i++) {
     m->of[i].highest = m->of[i].lost_in_boot = 0;
-    memset(m->of[i].in_boot, 0, sizeof m->of[i].in_boot);
+    memset(m->of[i].in_boot, 0, bits_size(run));
   }
 }
 
@@ -370,6 +384,28 @@ static void check_tally(struct run *run, const struct member *m, const struct me
            (unsigned long long)tally->lost_in_boot, origin->emitted, origin->name);
 }
 
+static bool is_quiet(struct run *run) {
+  for (unsigned i = 0; i < run->config->nodes; i++) {
+    const struct member *m = &run->members[i];
+    if (m->is_waiting || !holt_list_is_empty(&m->owing)) return false;
+    if (!is_reborn(run, i) && m->emitted != run->config->emits) return false;
+    struct holt_links *links = holt_node_links(m->node);
+    for (struct holt_link *l = holt_links_first(links); l != NULL; l = holt_links_next(links, l)) {
+      struct holt_link_status status;
+      holt_link_status(l, &status);
+      if (!status.is_up || status.buffered > 0) return false;
+    }
+  }
+  return true;
+}
+
+static void settle(struct run *run) {
+  uint64_t end = holt_sim_now_ms(run->sim) + SETTLE_MS;
+  do holt_sim_run(run->sim, 1000);
+  while (!is_quiet(run) && holt_sim_now_ms(run->sim) < end);
+  holt_sim_run(run->sim, QUIET_MS);
+}
+
 static void check_links(struct run *run, struct member *m) {
   struct holt_links *links = holt_node_links(m->node);
   for (struct holt_link *l = holt_links_first(links); l != NULL; l = holt_links_next(links, l)) {
@@ -437,7 +473,8 @@ static void draw_room(struct run *run) {
   room.delay_min_us = (uint32_t)holt_rand_below(&run->rand, 500);
   room.delay_max_us = room.delay_min_us + (uint32_t)holt_rand_below(&run->rand, 50000);
   uint64_t chunk = holt_rand_below(&run->rand, 8);
-  room.chunk_max = chunk == 0 ? 3 : chunk < 4 ? 1000 : 0;
+  bool is_large = run->config->nodes > 50; /* with a byte or two at a time it would take minutes */
+  room.chunk_max = chunk == 0 ? (is_large ? 300 : 3) : chunk < 4 ? 1000 : 0;
   room.send_buffer = holt_rand_below(&run->rand, 2) == 0 ? 500 : 0;
   run->sim = holt_sim_new(&room);
 }
@@ -448,6 +485,11 @@ static void start_all(struct run *run) {
     m->run = run;
     m->index = i;
     m->of = holt_alloc(run->config->nodes * sizeof *m->of);
+    m->bits = holt_alloc(run->config->nodes * 2 * bits_size(run));
+    for (unsigned k = 0; k < run->config->nodes; k++) {
+      m->of[k].in_boot = m->bits + 2 * k * bits_size(run);
+      m->of[k].ever = m->of[k].in_boot + bits_size(run);
+    }
     holt_list_init(&m->owing);
     snprintf(m->name, sizeof m->name, "n%u", i);
     start(run, i);
@@ -468,6 +510,7 @@ static void stop_all(struct run *run) {
              (unsigned long long)stats.duplicates, m->name);
     kill_member(run, i);
     free(m->of);
+    free(m->bits);
   }
   if (holt_sim_open_streams(run->sim) > 0) broken(run, "streams stayed open");
 }
@@ -482,7 +525,7 @@ void holt_bus_sim_run(const struct holt_bus_sim_config *config, struct holt_bus_
   draw_graph(run);
   start_all(run);
   run_faults(run);
-  holt_sim_run(run->sim, SETTLE_MS);
+  settle(run);
   check_all(run);
   stop_all(run);
   result->hash = holt_sim_hash(run->sim);
