@@ -13,9 +13,15 @@ struct holt_heap_node {
   size_t place; /* index + 1 in the heap, 0: in none */
 };
 
+/* Keys lie beside each other, so that comparing them touches no node. */
+struct holt_heap_slot {
+  uint64_t key, order;
+  struct holt_heap_node *node;
+};
+
 /* Zero-initialised is empty. */
 struct holt_heap {
-  struct holt_heap_node **nodes;
+  struct holt_heap_slot *slots;
   size_t count;
   size_t cap;
   uint64_t next_order;

@@ -1,5 +1,7 @@
 #include "base/rand.h"
 
+#include <string.h>
+
 uint64_t holt_hash_u64(uint64_t v) {
   v += 0x9e3779b97f4a7c15u;
   v = (v ^ (v >> 30)) * 0xbf58476d1ce4e5b9u;
@@ -10,6 +12,13 @@ uint64_t holt_hash_u64(uint64_t v) {
 uint64_t holt_hash_bytes(uint64_t seed, const void *data, size_t len) {
   const uint8_t *at = data;
   uint64_t hash = 0xcbf29ce484222325u ^ seed;
+  for (; len >= 8;
+       at += 8, len -= 8) { /* FNV-1a in steps of eight bytes, folded so that high bits count too */
+    uint64_t word;
+    memcpy(&word, at, 8);
+    hash = (hash ^ word) * 0x9e3779b97f4a7c15u;
+    hash ^= hash >> 32;
+  }
   for (size_t i = 0; i < len; i++) hash = (hash ^ at[i]) * 0x100000001b3u;
   return holt_hash_u64(hash);
 }

@@ -59,7 +59,7 @@ void holt_bus_link_up(struct holt_bus *bus, struct holt_link *link) {
   if (!holt_link_is_resumed(link)) bl->told_changes = bl->told_sequence = 0;
   start_ticking(bus);
   holt__routes_greet(bus, link);
-  holt__routes_changed(bus);
+  holt__routes_gained(bus);
 }
 
 void holt_bus_link_down(struct holt_bus *bus, struct holt_link *link) {

@@ -76,6 +76,7 @@ struct holt_hole {
 struct holt_origin {
   struct holt_list node;    /* by last use, in origins->used */
   struct holt_list changed; /* in origins->changed */
+  struct holt_list holed;   /* in origins->holed, or alone */
   uint64_t change;          /* number of its last change */
   uint64_t boot;
   char name[HOLT_NAME_MAX + 1];
@@ -93,6 +94,7 @@ struct holt_origins {
   struct holt_list used;
   struct holt_list changed;   /* by the last change of their highest number, newest last */
   uint64_t changes;           /* so far, of all */
+  struct holt_list holed;     /* those with holes */
   struct holt_origin *latest; /* the one asked for last */
   uint64_t forget_ms;
   size_t hole_count; /* in all origins */
@@ -181,8 +183,10 @@ struct holt_routes {
 
 void holt__routes_init(struct holt_bus *bus);
 void holt__routes_free(struct holt_bus *bus);
-/* Our neighbours or subjects have changed: tell everybody on a later turn, soon. */
+/* What we serve has changed: tell everybody on a later turn. */
 void holt__routes_changed(struct holt_bus *bus);
+/* A link came up: the same, together with those that come up next to it. */
+void holt__routes_gained(struct holt_bus *bus);
 /* A link fell: tell everybody in a moment, unless it has come back until then. */
 void holt__routes_lost(struct holt_bus *bus);
 /* Something comes by that might be sent astray for want of that word: tell it now. */

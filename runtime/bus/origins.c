@@ -15,6 +15,7 @@ void holt__origins_init(struct holt_origins *origins, uint64_t forget_ms,
   *origins = (struct holt_origins){.forget_ms = forget_ms, .on_gap = on_gap, .arg = arg};
   holt_list_init(&origins->used);
   holt_list_init(&origins->changed);
+  holt_list_init(&origins->holed);
 }
 
 static void free_origin(struct holt_origins *origins, struct holt_origin *origin) {
@@ -23,6 +24,7 @@ static void free_origin(struct holt_origins *origins, struct holt_origin *origin
   holt_map_remove(&origins->by_boot, origin->boot);
   holt_list_remove(&origin->node);
   holt_list_remove(&origin->changed);
+  holt_list_remove(&origin->holed);
   free(origin->holes);
   free(origin);
 }
@@ -52,6 +54,7 @@ struct holt_origin *holt__origins_get(struct holt_origins *origins, uint64_t boo
     snprintf(origin->name, sizeof origin->name, "%.*s", (int)name.len, (const char *)name.data);
     holt_list_init(&origin->node);
     holt_list_init(&origin->changed);
+    holt_list_init(&origin->holed);
     holt_map_set(&origins->by_boot, boot, origin);
   }
   if (origins->latest != origin) {
@@ -66,7 +69,7 @@ struct holt_origin *holt__origins_get(struct holt_origins *origins, uint64_t boo
 /* --- Holes ---------------------------------------------------------------------------------------- */
 
 static void remove_hole(struct holt_origins *origins, struct holt_origin *origin, size_t at) {
-  origin->hole_count--;
+  if (--origin->hole_count == 0) holt_list_remove(&origin->holed);
   origins->hole_count--;
   memmove(origin->holes + at, origin->holes + at + 1, (origin->hole_count - at) * sizeof *origin->holes);
 }
@@ -93,7 +96,7 @@ static void insert_hole(struct holt_origins *origins, struct holt_origin *origin
   }
   memmove(origin->holes + at + 1, origin->holes + at, (origin->hole_count - at) * sizeof *origin->holes);
   origin->holes[at] = hole;
-  origin->hole_count++;
+  if (origin->hole_count++ == 0) holt_list_push(&origins->holed, &origin->holed);
   origins->hole_count++;
 }
 
@@ -215,8 +218,8 @@ void holt__origins_forget_slot(struct holt_origins *origins, uint64_t slot) {
 
 void holt__origins_close_holes(struct holt_origins *origins, uint64_t now_ms) {
   if (origins->hole_count == 0) return;
-  HOLT_LIST_EACH(&origins->used, node, next) {
-    struct holt_origin *origin = HOLT_CONTAINER(node, struct holt_origin, node);
+  HOLT_LIST_EACH(&origins->holed, node, next) {
+    struct holt_origin *origin = HOLT_CONTAINER(node, struct holt_origin, holed);
     for (size_t at = origin->hole_count; at-- > 0;)
       if (now_ms - origin->holes[at].since_ms >= HOLT_HOLE_MS) close_hole(origins, origin, at);
   }

@@ -20,6 +20,7 @@
 #define FORGET_MS   60000
 #define TIDY_MS     30000 /* the ways are looked at this often, though nobody asks */
 #define LOST_MS     500   /* a lost link is told so much later */
+#define UP_MS       50    /* a new one so much */
 #define SPACING_MS  100   /* between two words of ours … */
 #define BURST       2     /* … beyond so many */
 #define KNOWN_MAX   (64 * 1024)
@@ -129,6 +130,10 @@ static void tell_in(struct holt_bus *bus, uint64_t wait_ms) {
 
 void holt__routes_changed(struct holt_bus *bus) {
   tell_in(bus, 0);
+}
+
+void holt__routes_gained(struct holt_bus *bus) {
+  tell_in(bus, UP_MS);
 }
 
 void holt__routes_lost(struct holt_bus *bus) {

@@ -63,9 +63,10 @@ int holt_wire_range_read(struct holt_reader *in, struct holt_wire_range *out, st
   out->from = holt_read_u64(in);
   out->to = holt_read_u64(in);
   holt_read_text8(in, text);
-  snprintf(out->origin, sizeof out->origin, "%.*s", HOLT_NAME_MAX, text);
+  size_t len = strlen(text);
   if (in->failed || out->boot == 0 || out->from == 0 || out->from > out->to ||
-      out->to > HOLT_WIRE_NUMBER_MAX || text[0] == '\0' || strlen(text) > HOLT_NAME_MAX)
+      out->to > HOLT_WIRE_NUMBER_MAX || len == 0 || len > HOLT_NAME_MAX)
     return holt_err_set(err, HOLT_EPROTOCOL, "a malformed range of event numbers came");
+  memcpy(out->origin, text, len + 1);
   return 1;
 }

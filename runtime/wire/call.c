@@ -103,11 +103,12 @@ int holt_wire_route_read(struct holt_reader *in, struct holt_wire_route *out, st
   out->boot = holt_read_u64(in);
   out->version = holt_read_u64(in);
   holt_read_text8(in, name);
-  snprintf(out->name, sizeof out->name, "%.*s", HOLT_NAME_MAX, name);
+  size_t len = strlen(name);
   out->neighbour_count = holt_read_u16(in);
   out->subject_count = holt_read_u16(in);
-  if (in->failed || out->boot == 0 || name[0] == '\0' || strlen(name) > HOLT_NAME_MAX ||
+  if (in->failed || out->boot == 0 || len == 0 || len > HOLT_NAME_MAX ||
       out->neighbour_count > HOLT_WIRE_NEIGHBOURS_MAX || out->subject_count > HOLT_WIRE_SUBJECTS_MAX)
     return holt_err_set(err, HOLT_EPROTOCOL, "a malformed route message came");
+  memcpy(out->name, name, len + 1);
   return 0;
 }
