@@ -355,7 +355,8 @@ function Node:disconnect()
   return core.node_disconnect(self)
 end
 
----Wait until the peers have acknowledged what was sent, say goodbye, close.
+---Wait until handlers have answered the requests they are at and the peers have acknowledged what was sent (at most
+---`drain_timeout`), say goodbye, close. Inside such a handler use `holt.go(node.close, node)`.
 function Node:close()
   return core.node_close(self)
 end

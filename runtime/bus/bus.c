@@ -520,6 +520,7 @@ struct holt_bus *holt_bus_new(struct holt_env *env, struct holt_links *links, ui
 
 void holt_bus_close(struct holt_bus *bus) {
   bus->is_closed = true;
+  holt__routes_close(bus);
   holt__calls_close(bus);
   while (!holt_list_is_empty(&bus->waiters)) {
     struct holt_bus_waiter *waiter =

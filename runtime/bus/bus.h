@@ -109,7 +109,8 @@ void holt_request_reply(struct holt_request *request, uint8_t codec, struct holt
 void holt_request_fail(struct holt_request *request, const char *message);
 
 /* How a call ended. 0; or HOLT_ENORESPONDER (nobody serves it), HOLT_EREMOTE (the handler raised),
- * HOLT_ETIMEOUT, HOLT_EUNREACHABLE, HOLT_ECLOSED. `err.node` names the responder where one was chosen. */
+ * HOLT_ETIMEOUT, HOLT_EUNREACHABLE, HOLT_ECLOSED, HOLT_EFULL, HOLT_ESTALLED. `err.node` names the responder
+ * where one was chosen. */
 struct holt_call_result {
   struct holt_err err; /* code 0: answered */
   bool may_have_run;   /* on failure: whether the handler may have run (or may yet) */
@@ -122,7 +123,8 @@ typedef void (*holt_call_cb)(void *arg, const struct holt_call_result *result);
 /* Ask the nearest node that serves `subject`; among equally near ones they take turns. `cb` runs once, on a
  * later turn, at the latest after `timeout_ms`. The call is valid until `cb` ran or it was cancelled. It is
  * tried with another responder only when it surely did not reach the first. NULL with `err`: HOLT_ETOOLARGE,
- * HOLT_ECLOSED, HOLT_EFULL (too much under way already). */
+ * HOLT_ECLOSED, HOLT_EFULL (too much under way already), HOLT_ESTALLED (and none of it was taken for a
+ * second); both may also come to `cb`, when many calls were made at once. */
 struct holt_call *holt_bus_call(struct holt_bus *bus, const char *subject, size_t len, uint8_t codec,
                                 struct holt_buf payload, uint64_t timeout_ms, holt_call_cb cb, void *arg,
                                 struct holt_err *err);
@@ -147,8 +149,13 @@ struct holt_bus_ops {
 
 struct holt_bus *holt_bus_new(struct holt_env *env, struct holt_links *links, uint64_t boot, const char *name,
                               uint64_t buffer_timeout_ms, const struct holt_bus_ops *ops, void *arg);
-/* Take no more emits: they get HOLT_ECLOSED, and so do those who wait once they try again. */
+/* Take no more emits, calls and requests: they get HOLT_ECLOSED, and so do those who wait once they try
+ * again. Requests that were handed out are still to be answered. */
 void holt_bus_close(struct holt_bus *bus);
+/* Whether callers elsewhere wait for answers from here, or for one that looks for its way here. */
+bool holt_bus_owes_answers(const struct holt_bus *bus);
+/* Tell these callers HOLT_EREMOTE, "may have run"; what their handlers still answer is thrown away. */
+void holt_bus_give_up_answers(struct holt_bus *bus);
 /* Frees everything. Events still handed out stay valid until their holt_event_done. */
 void holt_bus_free(struct holt_bus *bus);
 

@@ -189,6 +189,8 @@ void holt__routes_changed(struct holt_bus *bus);
 void holt__routes_gained(struct holt_bus *bus);
 /* A link fell: tell everybody in a moment, unless it has come back until then. */
 void holt__routes_lost(struct holt_bus *bus);
+/* The bus has closed: say that nothing is served here any more. */
+void holt__routes_close(struct holt_bus *bus);
 /* Something comes by that might be sent astray for want of that word: tell it now. */
 void holt__routes_hurry(struct holt_bus *bus);
 /* Tell a neighbour that has just come up what we know of whom, so that it tells us the rest. */
@@ -205,6 +207,10 @@ struct holt_route *holt__routes_nearest(struct holt_bus *bus, const char *subjec
 
 /* --- call.c --------------------------------------------------------------------------------------- */
 
+/* Replies that wait for a way, and their bytes; beyond, the oldest is given up. */
+#define HOLT_HOMELESS_MAX       1000
+#define HOLT_HOMELESS_BYTES_MAX (4 * 1024 * 1024)
+
 #define HOLT_CALL_TRIES_MAX 8 /* responders asked for one call, each of which it surely did not reach */
 
 struct holt_serve {
@@ -218,10 +224,15 @@ struct holt_serve {
 struct holt_calls {
   struct holt_map open; /* our own, by id */
   struct holt_list serves, requests;
+  struct holt_list homeless; /* replies that wait for a way to their callers */
+  size_t homeless_count, homeless_bytes;
+  struct holt_post retry; /* the ways have changed: try them again */
   uint64_t next_id, turn;
 };
 
 void holt__calls_init(struct holt_bus *bus);
+/* There may be a way now where there was none. */
+void holt__calls_ways_changed(struct holt_bus *bus);
 /* Every open call ends with HOLT_ECLOSED, on this turn. */
 void holt__calls_close(struct holt_bus *bus);
 void holt__calls_free(struct holt_bus *bus);

@@ -4,7 +4,8 @@
  * the reply or the deadline.
  * - on the way: a node that is not the target sends it on over its own way there. Without one, and only
  * because then it has surely not arrived, it answers "unreachable".
- * - at the target: the handler runs; its reply travels back by the ways to the caller.
+ * - at the target: the handler runs; its reply travels back by the ways to the caller. Where there is none it
+ * waits for one to open.
  * - a link breaks: the request waits for its link as any message does, but what may have arrived at one boot
  * is not sent to another: it is answered "unreachable, may have run".
  * - unreachable, and it surely did not run: the caller tries another responder until the deadline. */
@@ -99,6 +100,41 @@ static struct holt_msg *make_reply(struct holt_bus *bus, const struct holt_wire_
 
 static void on_reply(struct holt_bus *bus, const struct holt_wire_reply *reply);
 
+#define HOMELESS_HOPE_MS 5000  /* a closing node believes for so long that a way will open */
+#define HOMELESS_MS      60000 /* and any node for so long */
+
+/* A reply that waits for a way to its caller. */
+struct homeless {
+  struct holt_list node; /* in calls->homeless */
+  uint64_t origin;
+  struct holt_msg *msg;
+};
+
+static void free_homeless(struct holt_bus *bus, struct homeless *h) {
+  bus->calls.homeless_count--;
+  bus->calls.homeless_bytes -= h->msg->len;
+  holt_list_remove(&h->node);
+  holt_msg_release(h->msg);
+  free(h);
+}
+
+static struct homeless *first_homeless(struct holt_bus *bus) {
+  struct holt_list *list = &bus->calls.homeless;
+  return holt_list_is_empty(list) ? NULL : HOLT_CONTAINER(list->next, struct homeless, node);
+}
+
+/* Keep `msg` (reference taken) until there is a way. */
+static void keep_homeless(struct holt_bus *bus, uint64_t origin, struct holt_msg *msg) {
+  struct homeless *h = holt_alloc(sizeof *h);
+  h->origin = origin;
+  h->msg = msg;
+  holt_list_push(&bus->calls.homeless, &h->node);
+  bus->calls.homeless_count++;
+  bus->calls.homeless_bytes += msg->len;
+  while (bus->calls.homeless_count > HOLT_HOMELESS_MAX || bus->calls.homeless_bytes > HOLT_HOMELESS_BYTES_MAX)
+    free_homeless(bus, first_homeless(bus)); /* the deadline tells its caller */
+}
+
 /* The link over which a reply gets to its caller: the first of the way there; without a way the one to the
  * caller itself, should that be a neighbour whose connection is down: it may come back. Or NULL. */
 static struct holt_link *link_towards(struct holt_bus *bus, uint64_t boot) {
@@ -109,8 +145,22 @@ static struct holt_link *link_towards(struct holt_bus *bus, uint64_t boot) {
   return link;
 }
 
-/* Send a reply that came `age_ms` ago towards its caller. Without a link it is lost, and the caller's
- * deadline tells. */
+static void retry_homeless(void *arg) {
+  struct holt_bus *bus = arg;
+  HOLT_LIST_EACH(&bus->calls.homeless, node, next) {
+    struct homeless *h = HOLT_CONTAINER(node, struct homeless, node);
+    struct holt_link *link = link_towards(bus, h->origin);
+    uint64_t age_ms = holt_env_now_ms(bus->env) - h->msg->born_ms;
+    if (link != NULL) holt_link_send(link, HOLT_LANE_CALL, h->msg);
+    if (link != NULL || age_ms > HOMELESS_MS) free_homeless(bus, h);
+  }
+}
+
+void holt__calls_ways_changed(struct holt_bus *bus) {
+  if (bus->calls.homeless_count > 0) holt_env_post(bus->env, &bus->calls.retry);
+}
+
+/* Send a reply that came `age_ms` ago towards its caller. Without a way it waits for one. */
 static void send_towards(struct holt_bus *bus, const struct holt_wire_reply *reply, uint64_t age_ms) {
   struct holt_link *link = link_towards(bus, reply->origin);
   struct holt_wire_reply copy = *reply;
@@ -120,9 +170,13 @@ static void send_towards(struct holt_bus *bus, const struct holt_wire_reply *rep
     copy.payload =
         holt_buf_text("it ran, but the way back has no room for its answer; ask for less at a time");
   }
-  struct holt_msg *msg = link == NULL ? NULL : make_reply(bus, &copy);
+  struct holt_msg *msg = make_reply(bus, &copy);
   if (msg == NULL) return;
   msg->born_ms -= age_ms < msg->born_ms ? age_ms : msg->born_ms;
+  if (link == NULL) {
+    keep_homeless(bus, reply->origin, msg);
+    return;
+  }
   holt_link_send(link, HOLT_LANE_CALL, msg);
   holt_msg_release(msg);
 }
@@ -146,6 +200,20 @@ static void answer_unreachable(struct holt_bus *bus, const struct holt_wire_call
 
 static void serve_here(struct holt_bus *bus, struct holt_link *link, uint64_t number,
                        const struct holt_wire_call *wire, uint64_t left_ms);
+
+/* Whether the first link of a way takes the request now. */
+static int check_room(const struct holt_route *route, const struct holt_wire_call *wire,
+                      struct holt_err *err) {
+  struct holt_link *link = route->first->link;
+  int rc = holt_link_room(link, HOLT_LANE_CALL, holt_wire_call_size(wire));
+  if (rc == 0) return 0;
+  int code = rc == HOLT_ESTALLED ? HOLT_ESTALLED : HOLT_EFULL;
+  holt_err_set(err, code, "%s '%s'; try again later",
+               rc == HOLT_ESTALLED ? "no request was taken for a second by"
+                                   : "too many requests are under way to",
+               holt_link_name(link));
+  return code;
+}
 
 static void try_next(struct holt_call *call) {
   struct holt_bus *bus = call->bus;
@@ -178,7 +246,13 @@ static void try_next(struct holt_call *call) {
          "the way to its responder broke and there is no other; it did not run");
     return;
   }
-  bus->calls.turn++; /* the next call asks the next of equally near ones */
+  int code = check_room(route, &wire, NULL);
+  if (code != 0) {
+    fail(call, code, false, "too much is under way on the way to its responder; it did not run");
+    return;
+  }
+  holt__routes_hurry(bus); /* whoever answers shall know the way back */
+  bus->calls.turn++;       /* the next call asks the next of equally near ones */
   wire.target = route->boot;
   struct holt_msg *msg = holt_msg_new(HOLT_WIRE_CALL, holt_wire_call_size(&wire));
   if (msg == NULL) {
@@ -213,11 +287,7 @@ struct holt_call *holt_bus_call(struct holt_bus *bus, const char *subject, size_
     return NULL;
   }
   struct holt_route *route = holt__routes_nearest(bus, subject, len, NULL, 0);
-  if (route != NULL && holt_link_room(route->first->link, HOLT_LANE_CALL, size) != 0) {
-    holt_err_set(err, HOLT_EFULL, "too many requests are under way to '%s'; try again later",
-                 holt_link_name(route->first->link));
-    return NULL;
-  }
+  if (route != NULL && check_room(route, &wire, err) != 0) return NULL;
   struct holt_call *call = holt_alloc(sizeof *call + len + payload.len);
   call->bus = bus;
   call->id = ++bus->calls.next_id;
@@ -329,24 +399,27 @@ void holt_request_begun(struct holt_request *request) {
   r->from = NULL;
 }
 
+static void send_answer(const struct bus_request *r, enum holt_reply_status status, uint8_t codec,
+                        struct holt_buf payload) {
+  struct holt_wire_reply reply = {.origin = r->request.boot,
+                                  .id = r->id,
+                                  .responder = r->bus->boot,
+                                  .codec = codec,
+                                  .status = (uint8_t)status,
+                                  .name = holt_buf_text(r->bus->name),
+                                  .payload = payload};
+  if (holt_wire_reply_size(&reply) > r->bus->frame_max) {
+    reply.status = HOLT_REPLY_RAISED;
+    reply.payload = holt_buf_text("the answer is larger than a frame");
+  }
+  send_reply(r->bus, &reply);
+}
+
 static void answer(struct holt_request *request, enum holt_reply_status status, uint8_t codec,
                    struct holt_buf payload) {
   struct bus_request *r = (struct bus_request *)request;
   holt_request_begun(request);
-  if (r->bus != NULL && holt_request_left_ms(request) > 0) {
-    struct holt_wire_reply reply = {.origin = r->request.boot,
-                                    .id = r->id,
-                                    .responder = r->bus->boot,
-                                    .codec = codec,
-                                    .status = (uint8_t)status,
-                                    .name = holt_buf_text(r->bus->name),
-                                    .payload = payload};
-    if (holt_wire_reply_size(&reply) > r->bus->frame_max) {
-      reply.status = HOLT_REPLY_RAISED;
-      reply.payload = holt_buf_text("the answer is larger than a frame");
-    }
-    send_reply(r->bus, &reply);
-  }
+  if (r->bus != NULL && holt_request_left_ms(request) > 0) send_answer(r, status, codec, payload);
   holt_list_remove(&r->node);
   free(r);
 }
@@ -453,6 +526,8 @@ void holt__calls_on_dropped(struct holt_bus *bus, struct holt_msg *msg, bool was
 void holt__calls_init(struct holt_bus *bus) {
   holt_list_init(&bus->calls.serves);
   holt_list_init(&bus->calls.requests);
+  holt_list_init(&bus->calls.homeless);
+  holt_post_init(&bus->calls.retry, retry_homeless, bus);
 }
 
 void holt__calls_close(struct holt_bus *bus) {
@@ -466,6 +541,38 @@ void holt__calls_close(struct holt_bus *bus) {
   }
 }
 
+/* Somebody elsewhere still waits for the answer. */
+static bool is_awaited(const struct bus_request *r) {
+  return r->request.boot != r->bus->boot && holt_request_left_ms(&r->request) > 0;
+}
+
+bool holt_bus_owes_answers(const struct holt_bus *bus) {
+  HOLT_LIST_EACH(&bus->calls.requests, node, next)
+  if (is_awaited(HOLT_CONTAINER(node, struct bus_request, node))) return true;
+  HOLT_LIST_EACH(&bus->calls.homeless, other, after) {
+    const struct holt_msg *msg = HOLT_CONTAINER(other, struct homeless, node)->msg;
+    if (holt_env_now_ms(bus->env) - msg->born_ms < HOMELESS_HOPE_MS) return true;
+  }
+  return false;
+}
+
+/* The handler goes on, but its answer comes too late. */
+static void disown(struct bus_request *r) {
+  holt_request_begun(&r->request);
+  holt_list_remove(&r->node);
+  r->bus = NULL;
+}
+
+void holt_bus_give_up_answers(struct holt_bus *bus) {
+  HOLT_LIST_EACH(&bus->calls.requests, node, next) {
+    struct bus_request *r = HOLT_CONTAINER(node, struct bus_request, node);
+    if (is_awaited(r))
+      send_answer(r, HOLT_REPLY_RAISED, 0,
+                  holt_buf_text("the node was closed before the handler had finished; it may have run"));
+    disown(r);
+  }
+}
+
 void holt__calls_free(struct holt_bus *bus) {
   size_t cursor = 0;
   uint64_t id;
@@ -475,11 +582,9 @@ void holt__calls_free(struct holt_bus *bus) {
     cursor = 0;
   }
   holt_map_free(&bus->calls.open);
+  holt_post_cancel(&bus->calls.retry);
+  while (bus->calls.homeless_count > 0) free_homeless(bus, first_homeless(bus));
   HOLT_LIST_EACH(&bus->calls.serves, node, next) free(HOLT_CONTAINER(node, struct holt_serve, node));
-  HOLT_LIST_EACH(&bus->calls.requests, other, after) { /* whoever handles one lets go later */
-    struct bus_request *r = HOLT_CONTAINER(other, struct bus_request, node);
-    holt_request_begun(&r->request);
-    holt_list_remove(&r->node);
-    r->bus = NULL;
-  }
+  HOLT_LIST_EACH(&bus->calls.requests, other, after) /* whoever handles one lets go later */
+  disown(HOLT_CONTAINER(other, struct bus_request, node));
 }

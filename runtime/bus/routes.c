@@ -68,7 +68,7 @@ static void write_own(struct holt_bus *bus, struct holt_writer *out) {
     wire.neighbour_count++;
   }
   HOLT_LIST_EACH(&bus->calls.serves, node, next) {
-    if (wire.subject_count == HOLT_WIRE_SUBJECTS_MAX) break;
+    if (wire.subject_count == HOLT_WIRE_SUBJECTS_MAX || bus->is_closed) break;
     holt_write_text8(&subjects, HOLT_CONTAINER(node, struct holt_serve, node)->subject);
     wire.subject_count++;
   }
@@ -121,6 +121,7 @@ static void tell_in(struct holt_bus *bus, uint64_t wait_ms) {
   struct holt_routes *routes = &bus->routes;
   uint64_t now = holt_env_now_ms(bus->env), due = now + wait_ms;
   routes->is_stale = true;
+  holt__calls_ways_changed(bus);
   if (bus->is_closed) return;
   if (due + BURST * SPACING_MS < routes->spent_ms) due = routes->spent_ms - BURST * SPACING_MS;
   if (holt_timer_is_active(&routes->tell) && routes->tell_ms <= due) return;
@@ -142,6 +143,10 @@ void holt__routes_lost(struct holt_bus *bus) {
 
 void holt__routes_hurry(struct holt_bus *bus) {
   if (holt_timer_is_active(&bus->routes.tell) && !bus->is_closed) tell(bus);
+}
+
+void holt__routes_close(struct holt_bus *bus) {
+  tell(bus);
 }
 
 /* --- Neighbours that come up ---------------------------------------------------------------------- */
@@ -290,6 +295,7 @@ void holt__routes_hear(struct holt_bus *bus, struct holt_link *link, struct holt
   route->subjects = fresh.subjects;
   route->subject_count = fresh.subject_count;
   bus->routes.is_stale = true;
+  holt__calls_ways_changed(bus);
   send_word(bus, NULL, link, body);
 }
 

@@ -1,8 +1,9 @@
 /* node.c - one node from start to a clean end.
  *
  * - new: check the settings, draw ids, make transport, links and bus.
- * - close: the bus takes nothing more; wait until present peers have acknowledged everything or the drain
- * time is over; say goodbye; on_closed on a later turn.
+ * - close: the bus takes nothing more; wait until the requests that handlers are at work on are answered and
+ * present peers have acknowledged everything, or the drain time is over: then who still waits for an answer
+ * is told so; say goodbye; on_closed on a later turn.
  * - a second close does not wait. free closes at once and calls nobody. */
 #include "node/node.h"
 
@@ -162,10 +163,17 @@ static void close_now(struct holt_node *node) {
   holt_env_post(node->env, &node->closed);
 }
 
+/* Tell those who wait in vain, then close. */
+static void end(struct holt_node *node) {
+  if (!node->is_closed) holt_bus_give_up_answers(node->bus);
+  close_now(node);
+}
+
 static void look_drained(void *arg) {
   struct holt_node *node = arg;
-  if (holt_links_unacknowledged(node->links) == 0 || holt_env_now_ms(node->env) >= node->drain_until_ms)
-    close_now(node);
+  bool is_drained = holt_links_unacknowledged(node->links) == 0 && !holt_bus_owes_answers(node->bus);
+  if (is_drained || holt_env_now_ms(node->env) >= node->drain_until_ms)
+    end(node);
   else {
     holt_links_hurry(node->links); /* their handlers may have needed until now */
     holt_timer_start(&node->drain, DRAIN_LOOK_MS);
@@ -211,7 +219,7 @@ void holt_node_close(struct holt_node *node) {
   bool is_second = node->is_closing;
   node->is_closing = true;
   if (is_second) {
-    close_now(node);
+    end(node);
     return;
   }
   holt_bus_close(node->bus);

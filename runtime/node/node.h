@@ -31,8 +31,9 @@ struct holt_node_ops {
 /* Errors: HOLT_EINVAL (name, channel, limits), each with a sentence. */
 int holt_node_new(struct holt_env *env, const struct holt_node_config *config,
                   const struct holt_node_ops *ops, void *arg, struct holt_node **out, struct holt_err *err);
-/* Stop accepting work, wait until present peers have acknowledged everything (at most drain_timeout_ms), say
- * goodbye, close. Calling it again hastens: the second call does not wait. on_closed follows on a later turn.
+/* Stop accepting work, wait until handlers have answered and present peers have acknowledged everything (at
+ * most drain_timeout_ms, then callers hear that it may have run), say goodbye, close. Calling it again
+ * hastens: the second call does not wait. on_closed follows on a later turn.
  */
 void holt_node_close(struct holt_node *node);
 bool holt_node_is_closing(const struct holt_node *node);

@@ -388,7 +388,7 @@ static bool is_quiet(struct run *run) {
   for (unsigned i = 0; i < run->config->nodes; i++) {
     const struct member *m = &run->members[i];
     if (m->is_waiting || !holt_list_is_empty(&m->owing)) return false;
-    if (!is_reborn(run, i) && m->emitted != run->config->emits) return false;
+    if (m->emitted != run->config->emits) return false;
     struct holt_links *links = holt_node_links(m->node);
     for (struct holt_link *l = holt_links_first(links); l != NULL; l = holt_links_next(links, l)) {
       struct holt_link_status status;

@@ -24,6 +24,7 @@ struct station {
 
 static struct holt_sim *room;
 static struct station s[STATIONS];
+static uint64_t window_bytes; /* 0: the default */
 
 static void start(unsigned i) {
   static const struct holt_node_ops ops = {0};
@@ -33,6 +34,7 @@ static void start(unsigned i) {
   config.link.name = s[i].name;
   config.link.timeout_ms = 2000;
   config.link.backoff_max_ms = 500;
+  if (window_bytes != 0) config.link.window_bytes = window_bytes;
   config.insecure = true;
   s[i].env = holt_sim_host(room, s[i].name);
   if (holt_node_new(s[i].env, &config, &ops, NULL, &s[i].node, &err) != 0) fail_msg("%s", err.message);
@@ -95,6 +97,7 @@ static int setup(void **state) {
   (void)state;
   struct holt_sim_config config = {.seed = 5, .delay_min_us = 100, .delay_max_us = 1000};
   memset(s, 0, sizeof s);
+  window_bytes = 0;
   room = holt_sim_new(&config);
   return 0;
 }
@@ -267,6 +270,120 @@ static void a_node_that_closes_ends_its_calls(void **state) {
   assert_true(s[0].may_have_run);
 }
 
+/* More than the window of the call lane holds is asked for in one turn of the loop. */
+static void what_does_not_fit_into_the_call_lane_is_refused_and_did_not_run(void **state) {
+  (void)state;
+  window_bytes = 4000;
+  start_chain(2);
+  serve(1);
+  s[1].holds = true;
+  holt_sim_run(room, 1000);
+  char text[300];
+  memset(text, 'x', sizeof text - 1);
+  text[sizeof text - 1] = '\0';
+  for (unsigned i = 0; i < 40; i++) call(0, text, 60000);
+  holt_sim_run(room, 500);
+  assert_in_range(s[1].ran, 5, 12);
+  assert_int_equal(s[1].ran + s[0].failed, 40);
+  assert_int_equal(s[0].err.code, HOLT_EFULL);
+  assert_false(s[0].may_have_run);
+  struct holt_err err = {0};
+  assert_null(holt_bus_call(holt_node_bus(s[0].node), "price", 5, 0, holt_buf_text(text), 1000, on_result,
+                            &s[0], &err));
+  assert_int_equal(err.code, HOLT_EFULL);
+  holt_sim_run(room, 1500);
+  assert_null(holt_bus_call(holt_node_bus(s[0].node), "price", 5, 0, holt_buf_text(text), 1000, on_result,
+                            &s[0], &err));
+  assert_int_equal(err.code, HOLT_ESTALLED); /* nothing was taken for more than a second */
+  unsigned refused = s[0].failed;
+  for (unsigned i = 0; i < s[1].held_count; i++) holt_request_reply(s[1].held[i], 0, holt_buf_text("ok"));
+  s[1].holds = false;
+  s[1].held_count = 0;
+  holt_sim_run(room, 2000);
+  assert_int_equal(s[0].answered, 40 - refused);
+  call(0, text, 1000); /* there is room again */
+  holt_sim_run(room, 500);
+  assert_int_equal(s[0].answered, 40 - refused + 1);
+  window_bytes = 0;
+}
+
+static void an_answer_whose_way_is_broken_waits_for_it_to_open_again(void **state) {
+  (void)state;
+  start_chain(3);
+  serve(2);
+  s[2].holds = true;
+  holt_sim_run(room, 1000);
+  call(0, "x", 30000);
+  holt_sim_run(room, 500);
+  assert_int_equal(s[2].held_count, 1);
+  holt_sim_cut(room, "n1", "n2", true);
+  holt_sim_cut(room, "n2", "n1", true);
+  holt_sim_run(room, 5000); /* both have noticed */
+  holt_request_reply(s[2].held[0], 0, holt_buf_text("late"));
+  s[2].held_count = 0;
+  holt_sim_run(room, 5000);
+  assert_int_equal(s[0].answered + s[0].failed, 0);
+  holt_sim_cut(room, "n1", "n2", false);
+  holt_sim_cut(room, "n2", "n1", false);
+  holt_sim_run(room, 8000);
+  assert_int_equal(s[0].answered, 1);
+  assert_string_equal(s[0].answer, "late");
+}
+
+static void a_node_that_closes_first_answers_what_its_handlers_are_at(void **state) {
+  (void)state;
+  start_chain(3);
+  serve(2);
+  s[2].holds = true;
+  holt_sim_run(room, 1000);
+  call(0, "x", 30000);
+  holt_sim_run(room, 500);
+  assert_int_equal(s[2].held_count, 1);
+  holt_node_close(s[2].node);
+  holt_sim_run(room, 2000); /* less than drain_timeout */
+  call(0, "y", 30000);
+  holt_sim_run(room, 100);
+  assert_int_equal(s[0].err.code, HOLT_ENORESPONDER); /* everybody knows that it serves nothing more */
+  assert_int_equal(s[0].answered, 0);
+  holt_request_reply(s[2].held[0], 0, holt_buf_text("done"));
+  s[2].held_count = 0;
+  holt_sim_run(room, 500);
+  assert_int_equal(s[0].answered, 1);
+  assert_string_equal(s[0].answer, "done");
+  assert_null(holt_links_first(holt_node_links(s[2].node))); /* and now it has gone */
+}
+
+static void a_handler_that_outlasts_the_end_of_its_node_is_told_as_such(void **state) {
+  (void)state;
+  start_chain(3);
+  serve(2);
+  s[2].holds = true;
+  holt_sim_run(room, 1000);
+  call(0, "x", 30000);
+  holt_sim_run(room, 500);
+  holt_node_close(s[2].node);
+  holt_sim_run(room, 4900);
+  assert_int_equal(s[0].failed, 0);
+  holt_sim_run(room, 200); /* drain_timeout is five seconds */
+  assert_int_equal(s[0].failed, 1);
+  assert_int_equal(s[0].err.code, HOLT_EREMOTE);
+  assert_true(s[0].may_have_run);
+  assert_non_null(strstr(s[0].err.message, "closed before the handler had finished"));
+}
+
+static void a_node_does_not_wait_for_answers_that_nobody_awaits(void **state) {
+  (void)state;
+  start_chain(2);
+  serve(1);
+  s[1].holds = true;
+  holt_sim_run(room, 1000);
+  call(0, "x", 300);
+  holt_sim_run(room, 500); /* its caller has given up */
+  holt_node_close(s[1].node);
+  holt_sim_run(room, 200);
+  assert_null(holt_links_first(holt_node_links(s[1].node)));
+}
+
 /* --- Seeds ---------------------------------------------------------------------------------------- */
 
 struct asked {
@@ -370,6 +487,11 @@ int main(void) {
       T(another_way_is_taken_when_one_breaks),
       T(a_call_given_up_tells_nobody),
       T(a_node_that_closes_ends_its_calls),
+      T(what_does_not_fit_into_the_call_lane_is_refused_and_did_not_run),
+      T(an_answer_whose_way_is_broken_waits_for_it_to_open_again),
+      T(a_node_that_closes_first_answers_what_its_handlers_are_at),
+      T(a_handler_that_outlasts_the_end_of_its_node_is_told_as_such),
+      T(a_node_does_not_wait_for_answers_that_nobody_awaits),
       cmocka_unit_test(a_call_runs_at_most_once_whatever_breaks),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

@@ -22,7 +22,7 @@
 ---@field max_peers? integer Default 1000; further ones are refused.
 ---@field backoff_min? number First wait before dialling anew. Default 0.1.
 ---@field backoff_max? number Longest such wait. Default 30.
----@field drain_timeout? number How long close waits for acknowledgements.
+---@field drain_timeout? number How long close waits for acknowledgements, and for handlers of requests to answer (5 seconds).
 ---@field request_timeout? number How long node:call waits when it is not told. Default 5.
 ---@field codec? string|holt.CustomCodec msgpack (default), json, raw, one of `codecs`, or functions of your own.
 ---@field codecs? table<string, holt.CustomCodec> Codecs of your own, by name; every node that hears them needs them.
