@@ -111,6 +111,10 @@ void holt__raft_on_append(struct holt_raft *r, const struct holt_raft_message *m
   skip_committed(r, m, &prev, &prev_term);
   if (r->is_installing || r->is_failed) return; /* the answer follows once the snapshot stands */
   if (!is_held(r, prev, prev_term)) {
+    if (prev <= r->commit && !HOLT_BUG(10) && !HOLT_BUG(105)) {
+      holt__raft_fatal(r, "a leader has another entry in place of a committed one");
+      return;
+    }
     if (!HOLT_BUG(105) || prev > holt__raft_log_last(r)) {
       refuse(r, m);
       return;

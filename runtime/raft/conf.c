@@ -52,8 +52,10 @@ int holt_raft_conf_decode(struct holt_buf bytes, struct holt_raft_conf *conf) {
     m->replaces = holt_read_u64(&in);
     m->role = holt_read_u8(&in);
     m->priority = holt_read_u8(&in);
-    m->can_lead = holt_read_u8(&in) != 0;
-    m->will_vote = holt_read_u8(&in) != 0;
+    uint8_t can_lead = holt_read_u8(&in), will_vote = holt_read_u8(&in);
+    if (can_lead > 1 || will_vote > 1) return HOLT_EPROTOCOL;
+    m->can_lead = can_lead;
+    m->will_vote = will_vote;
   }
   return is_sound(conf) ? 0 : HOLT_EPROTOCOL;
 }

@@ -47,6 +47,8 @@ void holt__raft_become_follower(struct holt_raft *r, uint64_t term, uint64_t lea
   HOLT_ASSERT(term >= r->term);
   if (r->role == HOLT_RAFT_LEADER) holt__raft_reads_fail(r);
   bool is_new = term > r->term || r->leader != leader;
+  /* Also when the same member leads on in a later term: it may have lost what it sent before. */
+  if (is_new || r->role != HOLT_RAFT_FOLLOWER || leader == 0) r->matched = 0;
   if (term > r->term) {
     r->term = term;
     r->vote = 0;
@@ -54,7 +56,6 @@ void holt__raft_become_follower(struct holt_raft *r, uint64_t term, uint64_t lea
   }
   if (is_new && !r->is_installing && !HOLT_BUG(128))
     r->incoming.index = 0; /* chunks of two leaders never mix */
-  if (r->leader != leader || r->role != HOLT_RAFT_FOLLOWER || leader == 0) r->matched = 0;
   r->role = HOLT_RAFT_FOLLOWER;
   r->leader = leader;
   r->transfer_to = 0;

@@ -92,6 +92,7 @@ void holt__raft_become_leader(struct holt_raft *r) {
   r->role = HOLT_RAFT_LEADER;
   r->leader = r->options.self;
   r->transfer_to = 0;
+  r->is_lease_void = false;
   r->round = r->lease_round = 0;
   r->lease_until_ms = 0;
   r->elected_ms = r->now_ms;
@@ -253,19 +254,24 @@ void holt__raft_on_append_reply(struct holt_raft *r, const struct holt_raft_mess
   struct holt__raft_progress *p = holt__raft_progress(r, m->from);
   if (!p || (m->epoch != p->since && !HOLT_BUG(25))) return; /* of an earlier admission */
   p->heard_ms = r->now_ms;
-  if (m->flags & HOLT_RAFT_REJECT) {
-    on_refused(r, p, m);
-    return;
-  }
   if (m->index > holt__raft_log_last(r)) {
     r->refused_messages++;
+    return;
+  }
+  if (m->flags & HOLT_RAFT_REJECT) {
+    on_refused(r, p, m);
     return;
   }
   if (m->index > p->match) p->match = m->index;
   inflight_free(p, p->match);
   if (p->next <= p->match) p->next = p->match + 1;
   if (p->state == PROGRESS_REPLICATE) return;
-  if (p->state == PROGRESS_SNAPSHOT && p->match < r->log.base_index) return;
+  if (p->state == PROGRESS_SNAPSHOT && p->match < r->log.base_index) {
+    if (p->match < p->snapshot_index) return;
+    p->snapshot_index = 0; /* it has all of it, but the log went on without it: a newer one */
+    p->is_waiting = false;
+    return;
+  }
   p->state = PROGRESS_REPLICATE;
   p->is_waiting = false;
   inflight_clear(p);
@@ -275,8 +281,12 @@ void holt__raft_on_append_reply(struct holt_raft *r, const struct holt_raft_mess
 void holt__raft_on_heartbeat_reply(struct holt_raft *r, const struct holt_raft_message *m) {
   struct holt__raft_progress *p = holt__raft_progress(r, m->from);
   if (!p || m->epoch != p->since) return;
+  if (m->index > holt__raft_log_last(r) || m->round > r->round) {
+    r->refused_messages++;
+    return;
+  }
   p->heard_ms = r->now_ms;
-  if (m->round > p->round_acked && m->round <= r->round) p->round_acked = m->round;
+  if (m->round > p->round_acked) p->round_acked = m->round;
   if (m->round <= p->sent_round) return; /* what was sent last may still be under way */
   if (p->state != PROGRESS_REPLICATE) {
     p->is_waiting = false; /* the probe or chunk, or its answer, was lost */

@@ -49,8 +49,7 @@ void holt__raft_on_snapshot_reply(struct holt_raft *r, const struct holt_raft_me
   }
   if (HOLT_BUG(27) && m->offset < p->offset) return; /* a restarted receiver is not understood */
   p->offset = m->offset;
-  p->is_waiting =
-      p->offset == r->sending.size_bytes && p->offset > 0; /* it installs: a heartbeat asks again */
+  p->is_waiting = p->offset == r->sending.size_bytes; /* it installs: a heartbeat asks again */
 }
 
 /* --- Receiving ----------------------------------------------------------------------------------------- */

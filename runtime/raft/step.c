@@ -75,36 +75,42 @@ static int reserve_entries(struct holt_raft *r, const struct holt_raft_entry *en
 
 /* --- Messages ------------------------------------------------------------------------------------------ */
 
+/* No term or index of an honest member ever comes near; beyond it, counting up could wrap. */
+static const uint64_t NUMBER_MAX = UINT64_MAX / 4;
+
+static bool is_from_leader(uint8_t type) {
+  return type == HOLT_RAFT_APPEND || type == HOLT_RAFT_HEARTBEAT || type == HOLT_RAFT_SNAPSHOT;
+}
+
 /* Whether what arrived makes sense at all; what a broken or hostile member could send stops here. */
 static bool is_sound(const struct holt_raft *r, const struct holt_raft_message *m) {
   if (m->cluster != r->options.cluster || m->to != r->options.self) return false;
   if (m->from == 0 || m->from == r->options.self) return false;
   if (m->type == 0 || m->type >= HOLT_RAFT_MESSAGE_TYPES) return false;
+  if (m->term > NUMBER_MAX || (m->term == 0 && (is_from_leader(m->type) || m->type == HOLT_RAFT_VOTE)))
+    return false;
   if (m->count > HOLT_RAFT_APPEND_ENTRIES_MAX || (m->count > 0 && !m->entries)) return false;
   if (m->type == HOLT_RAFT_FORWARD_REPLY && m->hint > HOLT_RAFT_APPEND_ENTRIES_MAX) return false;
   if (m->type == HOLT_RAFT_SNAPSHOT) {
     const struct holt_raft_snapshot *s = m->snapshot;
     if (!s || s->index == 0 || s->term == 0 || s->term > m->term || s->conf.count == 0) return false;
+    if (s->index > NUMBER_MAX || s->conf_index > s->index) return false;
     return m->offset <= s->size_bytes && m->len <= s->size_bytes - m->offset && (m->data || m->len == 0);
   }
   if (m->type != HOLT_RAFT_APPEND) return true;
   if (m->log_term > m->term || (m->index == 0 && m->log_term != 0)) return false;
-  if (m->index > UINT64_MAX / 2) return false;
+  if (m->index > NUMBER_MAX) return false;
   uint64_t term = m->log_term;
   for (uint32_t i = 0; i < m->count; i++) {
     const struct holt_raft_entry *e = &m->entries[i];
     struct holt_raft_conf conf;
-    if (e->index != m->index + 1 + i || e->term < term || e->term > m->term) return false;
+    if (e->index != m->index + 1 + i || e->term == 0 || e->term < term || e->term > m->term) return false;
     if (e->type < HOLT_RAFT_NOOP || e->type > HOLT_RAFT_CONF || (e->len > 0 && !e->data)) return false;
     if (e->type == HOLT_RAFT_CONF && holt_raft_conf_decode(holt_buf(e->data, e->len), &conf) != 0)
       return false;
     term = e->term;
   }
   return true;
-}
-
-static bool is_from_leader(uint8_t type) {
-  return type == HOLT_RAFT_APPEND || type == HOLT_RAFT_HEARTBEAT || type == HOLT_RAFT_SNAPSHOT;
 }
 
 /* Questions of callers: they move nobody's term. */
