@@ -2,6 +2,7 @@
 #ifndef HOLT_SCRIPT_SCRIPT_IMPL_H
 #define HOLT_SCRIPT_SCRIPT_IMPL_H
 
+#include "script/blocks.h"
 #include "script/script.h"
 
 struct holt_task {
@@ -38,6 +39,7 @@ struct holt_script {
   bool is_running;          /* within holt_script_run_ready or holt_task_run */
   int sink_ref;
   struct holt_memory memory;
+  struct holt_blocks blocks; /* of a state of our own */
   bool is_exiting;
   int exit_code;
 };

@@ -48,6 +48,7 @@ lua_State *holt_script_state(const struct holt_script *script) {
 
 static void script_dealloc(struct holt_script *script) {
   if (latest == script) latest = NULL;
+  holt_blocks_free(&script->blocks);
   free(script);
 }
 
@@ -103,17 +104,19 @@ struct holt_script *holt_script_attach(lua_State *L, struct holt_env *env) {
 /* --- A state of our own --------------------------------------------------------------------------- */
 
 static void *count_alloc(void *arg, void *block, size_t old_size, size_t new_size) {
-  struct holt_memory *memory = arg;
+  struct holt_script *script = arg;
+  struct holt_memory *memory = &script->memory;
   if (block == NULL) old_size = 0; /* then it tells a type */
   if (new_size == 0) {
-    free(block);
+    if (block != NULL) holt_block_give(&script->blocks, block, old_size);
     memory->bytes -= old_size;
     return NULL;
   }
   if (memory->limit_bytes != 0 && new_size > old_size &&
       memory->bytes + (new_size - old_size) > memory->limit_bytes)
     return NULL;
-  void *fresh = realloc(block, new_size);
+  void *fresh = block == NULL ? holt_block_take(&script->blocks, new_size)
+                              : holt_block_resize(&script->blocks, block, old_size, new_size);
   if (fresh == NULL) return NULL;
   memory->bytes += new_size - old_size;
   if (memory->bytes > memory->peak_bytes) memory->peak_bytes = memory->bytes;
@@ -136,9 +139,9 @@ static int panic(lua_State *L) {
 
 struct holt_script *holt_script_new(struct holt_env *env) {
   struct holt_script *script = script_alloc(env, false);
-  lua_State *L = lua_newstate(count_alloc, &script->memory);
+  lua_State *L = lua_newstate(count_alloc, script);
   if (L == NULL) {
-    free(script);
+    script_dealloc(script);
     return NULL;
   }
   lua_atpanic(L, panic);
