@@ -2,7 +2,8 @@
  * what it writes goes straight into our buffer.
  *
  * Scripts send tables of the same few shapes again and again: the keys of recent maps are kept in shapes.c,
- * encoded and with their order. Whatever differs from its shape is encoded and sorted from there on. */
+ * encoded and with their order, so that only the values are to be encoded. Whatever differs from its shape is
+ * encoded and sorted from there on. */
 #include <float.h>
 #include <math.h>
 #include <msgpack/pack_define.h>
@@ -10,6 +11,7 @@
 #include <stdlib.h>
 
 #include "script/codec.h"
+#include "script/script_impl.h"
 #include "script/shapes.h"
 
 #define NOINLINE __attribute__((noinline)) /* keeps its large frame out of the common way */
@@ -18,6 +20,7 @@ struct encoder {
   lua_State *L;
   struct holt_writer *out;
   struct holt_err *err;
+  struct holt_shapes *shapes;
 };
 
 /* As holt_writer_grow, without a call while there is room. */
@@ -185,7 +188,7 @@ static bool encode_list(struct encoder *e, int table, struct holt_codec_path *pa
   return false;
 }
 
-#define FEW HOLT_SHAPE_KEYS_MAX /* entries that need no allocation */
+#define FEW 16 /* entries that need no allocation */
 
 struct entry {
   size_t start, key_end, end; /* places in the output */
@@ -292,79 +295,139 @@ static void put_map_header(struct encoder *e, size_t at, size_t count) {
   pack_map(&in_place, count);
 }
 
-/* A map of the shape that it was expected to have: the order of its entries is known. */
-static int arrange(struct encoder *e, size_t start, const struct holt_shape *shape,
-                   const struct entry *entries, size_t count) {
-  if (shape->is_sorted) return 0;
-  struct entry sorted[FEW];
-  for (size_t i = 0; i < count; i++) sorted[i] = entries[shape->order[i]];
-  return reorder(e, start, sorted, count);
+/* --- Maps ----------------------------------------------------------------------------------------- */
+
+/* A map on its way: its entries so far, in the order in which the table gives them. */
+struct map {
+  int table, key; /* stack places; the value lies above its key */
+  size_t header;  /* place of the header in the output */
+  size_t count;
+  struct holt_codec_path inner;
+  struct entry *entries; /* `few`, or allocated */
+  struct entry few[FEW];
+};
+
+/* Put keys between the values of the first entries of a map: as the table gave them, or in their order. */
+static int spell_out(struct encoder *e, struct map *map, const struct holt_shape *shape, bool in_order) {
+  struct holt_writer *out = e->out;
+  size_t start = map->header + 1, len = out->len - start;
+  uint8_t little[1024];
+  uint8_t *values = len <= sizeof little ? little : malloc(len);
+  if (values == NULL) return holt_err_code(e->err, HOLT_ENOMEM);
+  memcpy(values, out->data + start, len);
+  uint8_t *to = room(out, shape->starts[map->count]) - len; /* `room` may have moved the output */
+  for (size_t i = 0; i < map->count; i++) {
+    size_t at = in_order ? shape->order[i] : i;
+    size_t key_len = shape->starts[at + 1] - shape->starts[at];
+    size_t value = map->few[at].start, value_len = map->few[at].end - value;
+    holt_copy_short(to, shape->bytes + shape->starts[at], key_len);
+    holt_copy_short(to + key_len, values + (value - start), value_len);
+    to += key_len + value_len;
+  }
+  if (values != little) free(values);
+  return 0;
 }
 
-/* Remember the keys of a map whose keys are few and short texts. */
-static void remember(struct encoder *e, struct holt_shape *shape, const struct entry *entries, size_t count) {
-  struct holt_buf keys[FEW];
-  if (shape == NULL || count > FEW) return;
-  for (size_t i = 0; i < count; i++)
-    keys[i] = holt_buf(e->out->data + entries[i].start, entries[i].key_end - entries[i].start);
-  holt_shape_set(shape, keys, count);
+/* The keys have been put between the values: where things are now. */
+static void move_entries(struct map *map, const struct holt_shape *shape) {
+  size_t at = map->header + 1;
+  for (size_t i = 0; i < map->count; i++) {
+    struct entry *entry = &map->few[i];
+    size_t key_len = shape->starts[i + 1] - shape->starts[i], value_len = entry->end - entry->start;
+    entry->start = at;
+    entry->key_end = at + key_len;
+    at = entry->end = at + key_len + value_len;
+  }
 }
 
-static int sort_entries(struct encoder *e, size_t start, struct entry *entries, size_t count) {
-  return sort(e->out->data, entries, count) ? 0 : reorder(e, start, entries, count);
+/* Encode the values for as long as the keys are those of the shape. Returns 0 or an error code; then *is_over
+ * says whether there is no entry left, else its key and value lie on the stack. */
+static int encode_known(struct encoder *e, struct map *map, struct holt_shape *shape, bool *is_over) {
+  lua_State *L = e->L;
+  int rc = 0;
+  shape->users++;
+  do {
+    if (map->count == shape->count || lua_topointer(L, map->key) != shape->ids[map->count]) break;
+    struct entry *entry = &map->few[map->count];
+    entry->start = e->out->len;
+    rc = encode(e, map->key + 1, &map->inner);
+    entry->end = e->out->len;
+    map->count++;
+    lua_settop(L, map->key); /* the key stays for lua_next */
+    *is_over = rc == 0 && lua_next(L, map->table) == 0;
+  } while (rc == 0 && !*is_over);
+  bool is_whole = *is_over && map->count == shape->count;
+  if (rc == 0) rc = spell_out(e, map, shape, is_whole);
+  if (rc == 0 && !is_whole) move_entries(map, shape);
+  if (is_whole) shape->misses = 0;
+  shape->users--;
+  return rc;
+}
+
+/* Encode what is left, keys and values. */
+static int encode_unknown(struct encoder *e, struct map *map) {
+  lua_State *L = e->L;
+  int rc = 0;
+  do {
+    map->entries = more_entries(map->entries, map->few, map->count);
+    if (map->entries == NULL) {
+      map->entries = map->few;
+      return holt_err_code(e->err, HOLT_ENOMEM);
+    }
+    struct entry *entry = &map->entries[map->count++];
+    entry->start = e->out->len;
+    if (lua_type(L, map->key) == LUA_TSTRING)
+      put_string(e, map->key);
+    else
+      rc = encode_key(e, map->key, &map->inner);
+    entry->key_end = e->out->len;
+    if (rc == 0) rc = encode(e, map->key + 1, &map->inner);
+    entry->end = e->out->len;
+    lua_settop(L, map->key);
+  } while (rc == 0 && lua_next(L, map->table) != 0);
+  return rc;
+}
+
+/* The map is none of the shape that its first key led to. */
+static void tell_missed(struct encoder *e, const struct map *map, struct holt_shape *shape) {
+  struct holt_buf keys[HOLT_SHAPE_KEYS_MAX];
+  if (map->count > HOLT_SHAPE_KEYS_MAX) return;
+  for (size_t i = 0; i < map->count; i++) {
+    const struct entry *entry = &map->entries[i];
+    keys[i] = holt_buf(e->out->data + entry->start, entry->key_end - entry->start);
+  }
+  holt_shape_missed(e->L, e->shapes, shape, map->table, keys, map->count);
+}
+
+static int sort_entries(struct encoder *e, const struct map *map) {
+  if (sort(e->out->data, map->entries, map->count)) return 0;
+  return reorder(e, map->header + 1, map->entries, map->count);
 }
 
 /* Key and value of the first entry lie on the stack. */
 static int encode_map(struct encoder *e, int table, struct holt_codec_path *path) {
   lua_State *L = e->L;
-  struct entry few[FEW];
-  struct entry *entries = few;
-  struct holt_codec_path inner = {.outer = path, .L = L, .key = lua_gettop(L) - 1};
-  size_t header = e->out->len, count = 0;
-  struct holt_shape *known = NULL, *slot = NULL;
-  unsigned version = 0;
-  int rc = 0;
+  struct map map; /* `few` is filled as it is needed */
+  map.table = table;
+  map.key = lua_gettop(L) - 1;
+  map.header = e->out->len;
+  map.count = 0;
+  map.inner = (struct holt_codec_path){.outer = path, .L = L, .key = map.key};
+  map.entries = map.few;
   *room(e->out, 1) = 0;
-  do {
-    entries = more_entries(entries, few, count);
-    if (entries == NULL) {
-      lua_pop(L, 2);
-      return holt_err_code(e->err, HOLT_ENOMEM);
-    }
-    struct entry *entry = &entries[count];
-    entry->start = e->out->len;
-    size_t key_len;
-    const char *key = lua_type(L, inner.key) == LUA_TSTRING ? lua_tolstring(L, inner.key, &key_len) : NULL;
-    if (count == 0 && key != NULL) {
-      known = slot = holt_shape_of(key, key_len);
-      version = slot->version;
-    }
-    if (known != NULL && (key == NULL || !holt_shape_has(known, count, key, key_len))) known = NULL;
-    if (known != NULL)
-      holt_copy_short(room(e->out, key_len + 1), known->bytes + known->starts[count], key_len + 1);
-    else if (key != NULL)
-      put_text(e->out, key, key_len);
-    else
-      rc = encode_key(e, inner.key, &inner);
-    entry->key_end = e->out->len;
-    if (rc == 0) rc = encode(e, inner.key + 1, &inner);
-    entry->end = e->out->len;
-    count++;
-    lua_settop(L, inner.key); /* the key stays for lua_next */
-    if (rc != 0) {
-      lua_pop(L, 1);
-      break;
-    }
-  } while (lua_next(L, table) != 0);
-  if (known != NULL && (known->version != version || known->count != count))
-    known = NULL; /* a table within this one has taken the slot, or keys are missing */
-  if (rc == 0 && known == NULL) remember(e, slot, entries, count);
-  if (rc == 0 && known != NULL)
-    rc = arrange(e, header + 1, known, entries, count);
-  else if (rc == 0)
-    rc = sort_entries(e, header + 1, entries, count);
-  if (rc == 0) put_map_header(e, header, count);
-  if (entries != few) free(entries);
+  struct holt_shape *shape = holt_shape_of(e->shapes, lua_topointer(L, map.key));
+  bool is_over = false;
+  int rc = 0;
+  if (shape->count > 0) rc = encode_known(e, &map, shape, &is_over);
+  bool is_whole = rc == 0 && is_over && map.count == shape->count;
+  if (rc == 0 && !is_over) rc = encode_unknown(e, &map);
+  lua_settop(L, map.key - 1);
+  if (rc == 0 && !is_whole) {
+    tell_missed(e, &map, shape);
+    rc = sort_entries(e, &map);
+  }
+  if (rc == 0) put_map_header(e, map.header, map.count);
+  if (map.entries != map.few) free(map.entries);
   return rc;
 }
 
@@ -433,7 +496,7 @@ static int encode(struct encoder *e, int at, struct holt_codec_path *path) {
 }
 
 int holt_msgpack_encode(lua_State *L, int first, int last, struct holt_writer *out, struct holt_err *err) {
-  struct encoder e = {.L = L, .out = out, .err = err};
+  struct encoder e = {.L = L, .out = out, .err = err, .shapes = holt_script_of(L)->shapes};
   size_t before = out->len;
   if (last - first + 1 > HOLT_CODEC_VALUES_MAX)
     return holt_err_set(err, HOLT_ECODEC, "%d values in one message, and %d are allowed; send a table",

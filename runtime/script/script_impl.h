@@ -39,7 +39,8 @@ struct holt_script {
   bool is_running;          /* within holt_script_run_ready or holt_task_run */
   int sink_ref;
   struct holt_memory memory;
-  struct holt_blocks blocks; /* of a state of our own */
+  struct holt_blocks blocks;  /* of a state of our own */
+  struct holt_shapes *shapes; /* the state's */
   bool is_exiting;
   int exit_code;
 };

@@ -7,6 +7,7 @@
 #include "base/assert.h"
 #include "base/mem.h"
 #include "script/script_impl.h"
+#include "script/shapes.h"
 
 static char script_key; /* its address is our place in the registry */
 
@@ -89,6 +90,7 @@ static void install(lua_State *L, struct holt_script *script) {
   script->L = lua_tothread(L, -1);
   lua_pop(L, 1);
   lua_rawsetp(L, LUA_REGISTRYINDEX, &script_key);
+  script->shapes = holt_shapes_new(L);
   *box = script;
   *slot(script->L) = script;
   *slot(L) = script;

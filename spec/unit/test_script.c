@@ -13,6 +13,7 @@
 #include "base/mem.h"
 #include "binding/binding.h"
 #include "env/sim.h"
+#include "script/blocks.h"
 
 struct room {
   struct holt_sim *sim;
@@ -307,6 +308,56 @@ static void the_door_from_c_to_lua_gives_errors_back_and_cannot_wait(void **stat
   assert_int_equal(lua_gettop(holt_script_state(room->script)), 0);
 }
 
+/* --- Blocks --------------------------------------------------------------------------------------- */
+
+/* Blocks of every size come, change their size and go, in a mixed order; each keeps what was written into it.
+ */
+static void blocks_keep_their_bytes(void **state) {
+  (void)state;
+  struct holt_blocks blocks = {0};
+  uint8_t *held[64] = {0};
+  size_t sizes[64] = {0};
+  unsigned next = 1;
+  for (unsigned round = 0; round < 20000; round++) {
+    next = next * 1103515245u + 12345u;
+    unsigned at = next >> 8 & 63;
+    size_t size = next >> 16 & 1023;
+    for (size_t i = 0; i < sizes[at]; i++) assert_int_equal(held[at][i], at);
+    if (size == 0 && sizes[at] > 0) {
+      holt_block_give(&blocks, held[at], sizes[at]);
+    } else if (size > 0) {
+      held[at] = sizes[at] == 0 ? holt_block_take(&blocks, size)
+                                : holt_block_resize(&blocks, held[at], sizes[at], size);
+      assert_non_null(held[at]);
+      size_t kept = sizes[at] < size ? sizes[at] : size;
+      for (size_t i = 0; i < kept; i++) assert_int_equal(held[at][i], at);
+      memset(held[at], (int)at, size);
+    }
+    sizes[at] = size;
+  }
+  for (unsigned i = 0; i < 64; i++)
+    if (sizes[i] > 0) holt_block_give(&blocks, held[i], sizes[i]);
+  holt_blocks_free(&blocks);
+}
+
+#ifndef HOLT_PLAIN_BLOCKS
+static void blocks_are_used_again_within_the_bound(void **state) {
+  (void)state;
+  struct holt_blocks blocks = {0};
+  void *first = holt_block_take(&blocks, 40);
+  holt_block_give(&blocks, first, 40);
+  assert_ptr_equal(holt_block_take(&blocks, 33), first);
+  enum { COUNT = 2 * HOLT_BLOCKS_KEPT_MAX / 48 };
+  void **many = calloc(COUNT, sizeof *many);
+  for (int i = 0; i < COUNT; i++) many[i] = holt_block_take(&blocks, 48);
+  for (int i = 0; i < COUNT; i++) holt_block_give(&blocks, many[i], 48);
+  assert_int_equal(blocks.count[2], HOLT_BLOCKS_KEPT_MAX / 48);
+  holt_block_give(&blocks, first, 33);
+  holt_blocks_free(&blocks);
+  free(many);
+}
+#endif
+
 int main(void) {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, open_room, close_room)
   const struct CMUnitTest tests[] = {
@@ -321,6 +372,10 @@ int main(void) {
       TEST(a_state_closes_cleanly_with_timers_gates_and_nodes_open),
       TEST(an_unheard_failure_is_logged_with_its_place),
       TEST(the_door_from_c_to_lua_gives_errors_back_and_cannot_wait),
+      cmocka_unit_test(blocks_keep_their_bytes),
+#ifndef HOLT_PLAIN_BLOCKS
+      cmocka_unit_test(blocks_are_used_again_within_the_bound),
+#endif
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
