@@ -3,8 +3,9 @@
  * - holt_wal_add encodes records into the draft that is being filled.
  * - holt_wal_flush makes the draft a batch behind the last one, or first a new segment where it has no room.
  * - holt_wal_done moves the log forward; the places of the entries become known.
- * - No room on the disk: both drafts are dropped; before the next batch the repair job wipes what may lie
- * there.
+ * - No room for a batch: the repair job wipes what may lie there, then both drafts are dropped and the
+ * failure is told. In this order: who was told that an entry, a vote or a truncation failed acts on it, and a
+ * crash must not bring it back then. No room for a new segment is told at once: no batch was written.
  * - Anything else fails: the log has failed for good; what became of the batch only a recovery can tell. */
 #include "store/wal.h"
 
@@ -366,7 +367,7 @@ size_t holt_wal_flush(struct holt_wal *wal, const struct holt_file_op **ops) {
   HOLT_ASSERT(wal->job == WAL_JOB_NONE);
   bool has_batch = wal->filling.records > 0;
   if (!wal->is_open || wal->failed != 0) return 0;
-  if (wal->needs_repair && (has_batch || wal->is_opening)) {
+  if (wal->needs_repair && (has_batch || wal->is_opening || wal->is_wiping)) {
     wal->job = WAL_JOB_REPAIR;
     plan_repair(wal);
   } else if (wal->drop_below > wal->oldest) {
@@ -390,7 +391,7 @@ size_t holt_wal_flush(struct holt_wal *wal, const struct holt_file_op **ops) {
 static void finish_repair(struct holt_wal *wal) {
   for (size_t i = 0; i < wal->stray_count; i++) free(wal->strays[i]);
   wal->stray_count = 0;
-  wal->needs_repair = wal->is_opening = wal->drop_next = false;
+  wal->needs_repair = wal->is_opening = wal->is_wiping = wal->drop_next = false;
   wal->wipe_to = 0;
 }
 
@@ -439,31 +440,50 @@ static void drop_drafts(struct holt_wal *wal) {
   wal->filling.after = wal->state;
 }
 
+static int finish(struct holt_wal *wal, enum wal_job job) {
+  int status = 0;
+  if (job == WAL_JOB_REPAIR) {
+    status = wal->is_wiping ? HOLT_ENOSPC : 0;
+    finish_repair(wal);
+    if (status != 0) drop_drafts(wal);
+  }
+  if (job == WAL_JOB_DROP) wal->oldest = wal->drop_below;
+  if (job == WAL_JOB_ROTATE) finish_rotate(wal);
+  if (job == WAL_JOB_BATCH) finish_batch(wal);
+  return status;
+}
+
+/* The job found no room. */
+static int give_way(struct holt_wal *wal, enum wal_job job) {
+  switch (job) {
+  case WAL_JOB_DROP:
+    wal->drop_below = wal->oldest; /* tried again with the next drop */
+    return 0;
+  case WAL_JOB_BATCH:
+    wal->needs_repair = wal->is_wiping = true;
+    wal->wipe_to = wal->tail + wal->flying.bytes.len;
+    return 0; /* told when it is wiped */
+  case WAL_JOB_ROTATE:
+    wal->needs_repair = wal->drop_next = true;
+    wal->wipe_to = wal->number == 0 ? 0 : wal->tail + WAL_SEAL_BYTES;
+    break;
+  default:
+    if (wal->is_wiping) wal->failed = HOLT_EIO; /* what the batch left cannot be taken back */
+    break;
+  }
+  drop_drafts(wal);
+  return wal->failed != 0 ? wal->failed : HOLT_ENOSPC;
+}
+
 int holt_wal_done(struct holt_wal *wal, int status) {
   enum wal_job job = wal->job;
   HOLT_ASSERT(job != WAL_JOB_NONE);
   wal->job = WAL_JOB_NONE;
   free(wal->zeros);
   wal->zeros = NULL;
-  if (status == 0) {
-    if (job == WAL_JOB_REPAIR) finish_repair(wal);
-    if (job == WAL_JOB_DROP) wal->oldest = wal->drop_below;
-    if (job == WAL_JOB_ROTATE) finish_rotate(wal);
-    if (job == WAL_JOB_BATCH) finish_batch(wal);
-    return 0;
-  }
-  if (status == HOLT_ENOSPC && job == WAL_JOB_DROP) {
-    wal->drop_below = wal->oldest; /* tried again with the next drop */
-    return 0;
-  }
-  if (status != HOLT_ENOSPC) {
-    wal->failed = status;
-  } else if (job != WAL_JOB_REPAIR) {
-    wal->needs_repair = true;
-    wal->drop_next = job == WAL_JOB_ROTATE;
-    wal->wipe_to = wal->tail + (job == WAL_JOB_ROTATE ? WAL_SEAL_BYTES : wal->flying.bytes.len);
-    if (wal->wipe_to > wal->capacity) wal->wipe_to = wal->capacity;
-  }
+  if (status == 0) return finish(wal, job);
+  if (status == HOLT_ENOSPC) return give_way(wal, job);
+  wal->failed = status;
   drop_drafts(wal);
   return status;
 }

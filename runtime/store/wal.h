@@ -1,6 +1,8 @@
-/* wal.h - Raft's term, vote and log as one log of segments: the pure part. It makes bytes and file operations
- * and reads bytes back; whoever calls it runs the operations (store/log.h on a real or simulated env; a
- * simulator of its own on env/sim_disk.h). The format is docs/store.md.
+/* wal.h - Raft's term, vote and log as one log of segments: the pure part.
+ *
+ * It makes bytes and file operations and reads bytes back; whoever calls it runs the operations:
+ * store/store.h on the files of an env, a simulator of its own on env/sim_disk.h. The format is
+ * docs/store.md.
  *
  * The rules it stands on:
  * - Everything added since the last flush becomes one batch: one write, one sync, all of it counts or
@@ -8,8 +10,8 @@
  * - The next operations are made only once those before have succeeded, so a batch on the disk proves that
  * all before it is durable; only the last one can be torn.
  * - A failed batch takes with it what was added behind it. No room (HOLT_ENOSPC from anything but a sync):
- * the log stands where it stood, what the failure may have left on the disk is wiped before the next batch.
- * Any other failure ends this log for good.
+ * what the batch may have left on the disk is wiped, only then is its failure told, and the log stands where
+ * it stood. Any other failure ends this log for good.
  *
  * One thread. It allocates; memory running out ends the process. */
 #ifndef HOLT_STORE_WAL_H

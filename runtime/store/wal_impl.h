@@ -144,6 +144,7 @@ struct holt_wal {
 
   /* What must be put right before anything else is written. */
   bool needs_repair, is_opening;
+  bool is_wiping;      /* a batch had no room: its failure is told once nothing of it can come back */
   uint64_t wipe_to;    /* zeros from tail to here */
   bool drop_next;      /* a segment behind the last one may lie about */
   uint64_t drop_below; /* segments with smaller numbers may go */

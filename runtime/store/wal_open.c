@@ -143,10 +143,9 @@ static bool is_zero(const uint8_t *bytes, size_t len) {
   return len == 0 || (bytes[0] == 0 && memcmp(bytes, bytes + 1, len - 1) == 0);
 }
 
-/* Some sector's part of the batch is nothing but zeros, or its end is missing. */
+/* Whether some sector's part of the range is nothing but zeros. */
 static bool lacks_a_sector(const uint8_t *segment, uint64_t offset, uint64_t size) {
   uint64_t end = offset + size;
-  if (segment[end - 1] == 0) return true;
   for (uint64_t at = offset; at < end;) {
     uint64_t next = (at / WAL_SECTOR + 1) * WAL_SECTOR;
     if (next > end) next = end;
@@ -166,12 +165,10 @@ static const char *why_rotten(const struct scan *scan, uint64_t tail) {
       return "a batch is damaged, and a later one proves that it once was whole";
   if (capacity - tail < WAL_BATCH_BYTES + WAL_END_BYTES) return "bytes where none were ever written";
   if (holt__wal_batch_read(segment + tail, (size_t)(capacity - tail), number, tail, &batch))
-    return lacks_a_sector(segment, tail, batch.size)
+    return segment[tail + batch.size - 1] == 0 || lacks_a_sector(segment, tail, batch.size)
                ? NULL
                : "the last batch is damaged, and not as a crash would do it";
-  for (size_t at = 0; at < WAL_BATCH_BYTES; at += 8)
-    if (is_zero(segment + tail + at, 8)) return NULL;
-  return scan->used <= tail + WAL_BATCH_BYTES
+  return scan->used <= tail + WAL_BATCH_BYTES || lacks_a_sector(segment, tail, WAL_BATCH_BYTES)
              ? NULL
              : "the head of the last batch is damaged, and not as a crash would do it";
 }
