@@ -55,8 +55,9 @@ struct lab {
   /* what must hold at all times */
   uint64_t leader_of[LAB_TERMS];
   uint64_t committed_term[LAB_LOG], committed_hash[LAB_LOG], committed;
-  char snapshots[LAB_LOG][LAB_STATE]; /* the state at an index, whoever took it */
-  unsigned broken;                    /* invariants found broken */
+  char snapshots[LAB_LOG][LAB_STATE]; /* the state at an index, whoever applied it first */
+  bool is_applied[LAB_LOG];
+  unsigned broken; /* invariants found broken */
   uint64_t next_tag;
   unsigned answered, refused, unknown; /* proposals, reads, changes */
   unsigned out_of_memory;
@@ -459,6 +460,11 @@ static __attribute__((unused)) bool lab_apply(struct lab_node *n) {
     const struct holt_raft_entry *e = holt_raft_entry_at(n->raft, n->applied + 1);
     HOLT_ASSERT(e);
     lab_state_add(n, e);
+    char *known = lab.snapshots[e->index % LAB_LOG];
+    if (lab.is_applied[e->index % LAB_LOG] && strcmp(known, n->state) != 0)
+      lab_broken("n%u has another state at %u", (unsigned)n->id, (unsigned)e->index);
+    strcpy(known, n->state);
+    lab.is_applied[e->index % LAB_LOG] = true;
   }
   if (from == n->applied)
     lab_tell("n%u applies %u", (unsigned)n->id, (unsigned)from);
@@ -489,7 +495,6 @@ static __attribute__((unused)) int lab_take_snapshot(struct lab_node *n, uint64_
     return rc;
   }
   snapshot.size_bytes = lab.snapshot_bytes;
-  if (index == n->applied) strcpy(lab.snapshots[index], n->state);
   return lab_step(n, (struct holt_raft_event){.type = HOLT_RAFT_EV_SNAPSHOT_TAKEN, .snapshot = &snapshot});
 }
 

@@ -183,7 +183,7 @@ static __attribute__((unused)) void words_persist(struct words *w, const struct 
   if (p->snapshot)
     words_add(w, " snapshot %llu/T%llu%s", (unsigned long long)p->snapshot->index,
               (unsigned long long)p->snapshot->term, p->is_reset ? " instead of the log" : "");
-  if (p->truncate_from) words_add(w, " void from %llu", (unsigned long long)p->truncate_from);
+  if (p->truncate_from) words_add(w, " void from %llu,", (unsigned long long)p->truncate_from);
   words_entries(w, p->entries, p->count);
 }
 
