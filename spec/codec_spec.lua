@@ -330,6 +330,31 @@ describe("msgpack", function()
     end
   end)
 
+  it("reads strings as they are, however alike and however often they come", function()
+    local alike = { "" }
+    for length = 1, 18 do
+      for _, pattern in ipairs { "a", "b", "\0", "ab", "aab", "\0a" } do
+        alike[#alike + 1] = pattern:rep(length):sub(1, length)
+        alike[#alike + 1] = ("a"):rep(length - 1) .. pattern:sub(-1)
+        alike[#alike + 1] = pattern:sub(-1) .. ("a"):rep(length - 1)
+      end
+    end
+    for step = 1, 7 do -- each several times in a row, and in other orders
+      for at = 1, #alike * step, step do
+        local text = alike[at % #alike + 1]
+        local message = encode(text, { [text .. "k"] = text, text })
+        for _ = 1, 3 do
+          local ok, back, map = decode(message)
+          assert.is_true(ok)
+          assert.equal(hex(text), hex(back))
+          assert.equal(hex(text), hex(map[text .. "k"]))
+          assert.equal(hex(text), hex(map[1]))
+        end
+      end
+      collectgarbage()
+    end
+  end)
+
   it("walks a list with tables and a map that begins as a list once for each level", function()
     local deep = { "end", x = true }
     for _ = 1, 90 do

@@ -13,6 +13,8 @@
 #include <msgpack/unpack_define.h>
 
 #include "script/codec.h"
+#include "script/script_impl.h"
+#include "script/texts.h"
 
 #define PREALLOCATE_MAX 1024 /* entries; larger tables grow as their entries really come */
 
@@ -20,6 +22,7 @@ struct reader {
   lua_State *L;
   size_t len; /* of the whole message: no container can have more entries */
   const char *problem;
+  struct holt_texts *texts;
 };
 
 /* What the reader keeps for each container: the place its next item goes to. */
@@ -97,7 +100,7 @@ static inline int on_false(struct reader *r, object *o) {
 static inline int on_str(struct reader *r, const char *base, const char *at, unsigned int len, object *o) {
   (void)base;
   (void)o;
-  lua_pushlstring(r->L, len > 0 ? at : "", len);
+  holt_texts_push(r->L, r->texts, at, len);
   return 0;
 }
 static inline int on_bin(struct reader *r, const char *base, const char *at, unsigned int len, object *o) {
@@ -172,7 +175,7 @@ static inline int on_map_item(struct reader *r, object *map, object key, object 
 
 int holt_msgpack_decode(lua_State *L, struct holt_buf bytes, struct holt_err *err) {
   struct lua_unpack_context context;
-  context.user = (struct reader){.L = L, .len = bytes.len};
+  context.user = (struct reader){.L = L, .len = bytes.len, .texts = holt_script_of(L)->texts};
   int top = lua_gettop(L), count = 0;
   size_t at = 0;
   const char *problem = NULL;

@@ -41,6 +41,7 @@ struct holt_script {
   struct holt_memory memory;
   struct holt_blocks blocks;  /* of a state of our own */
   struct holt_shapes *shapes; /* the state's */
+  struct holt_texts *texts;
   bool is_exiting;
   int exit_code;
 };

@@ -8,6 +8,7 @@
 #include "base/mem.h"
 #include "script/script_impl.h"
 #include "script/shapes.h"
+#include "script/texts.h"
 
 static char script_key; /* its address is our place in the registry */
 
@@ -50,12 +51,14 @@ lua_State *holt_script_state(const struct holt_script *script) {
 static void script_dealloc(struct holt_script *script) {
   if (latest == script) latest = NULL;
   holt_blocks_free(&script->blocks);
+  free(script->texts);
   free(script);
 }
 
 static struct holt_script *script_alloc(struct holt_env *env, bool owns_env) {
   struct holt_script *script = holt_alloc(sizeof *script);
   script->env = env;
+  script->texts = holt_alloc(sizeof *script->texts);
   script->owns_env = owns_env;
   script->sink_ref = LUA_NOREF;
   holt_list_init(&script->ready);
