@@ -1,0 +1,177 @@
+/* raft_disk_sim.c - a disk that takes its time and forgets what was not synced.
+ *
+ * Writes queue up; one sync covers all that were queued when it began, and whoever waits is told at its end. A
+ * crash loses what was not synced: all of it, or all but a prefix. What was synced stays. */
+#include <stdlib.h>
+
+#include "base/err.h"
+#include "sim/raft_sim_impl.h"
+
+static struct rsim_write *write_at(struct rsim_disk *d, size_t i) {
+  return &d->writes[(d->write_head + i) % d->write_cap];
+}
+
+static struct rsim_write *write_add(struct rsim_disk *d) {
+  if (d->write_count == d->write_cap) {
+    size_t cap = d->write_cap == 0 ? 8 : d->write_cap * 2;
+    struct rsim_write *grown = holt_alloc(cap * sizeof *grown);
+    for (size_t i = 0; i < d->write_count; i++) grown[i] = *write_at(d, i);
+    free(d->writes);
+    d->writes = grown;
+    d->write_head = 0;
+    d->write_cap = cap;
+  }
+  return write_at(d, d->write_count++);
+}
+
+/* The write counts now. */
+static void commit(struct rsim_disk *d, const struct rsim_write *write) {
+  if (write->has_vote) {
+    d->term = write->term;
+    if (!HOLT_BUG(2)) d->vote = write->vote; /* 2: the vote follows in a write of its own, some time */
+    if (HOLT_BUG(2) && write->vote == 0) d->vote = 0;
+  }
+  if (write->snapshot_index != 0) {
+    d->snapshot_index = write->snapshot_index;
+    holt__rsim_log_drop(&d->log, write->snapshot_index, write->snapshot_record, write->is_reset);
+  }
+  if (write->truncate_from != 0 && !HOLT_BUG(30)) holt__rsim_log_truncate(&d->log, write->truncate_from);
+  for (size_t i = 0; i < write->count; i++) {
+    struct rsim_record *record = write->records[i];
+    uint64_t last = holt__rsim_log_last(&d->log);
+    if (HOLT_BUG(30) && record->index > d->log.base && record->index <= last) {
+      d->log.records[d->log.head + (size_t)(record->index - d->log.base - 1)] = record; /* the tail stays */
+      continue;
+    }
+    if (record->index == last + 1) holt__rsim_log_push(&d->log, record);
+  }
+}
+
+static void forget_first(struct rsim_disk *d, size_t count) {
+  d->write_head = (d->write_head + count) % d->write_cap;
+  d->write_count -= count;
+}
+
+static void begin_sync(struct rsim *w, struct rsim_host *h) {
+  struct rsim_disk *d = &h->self->disk;
+  if (d->syncing != 0 || d->write_count == 0) return;
+  d->syncing = d->write_count;
+  uint64_t takes = w->config.is_memory ? holt__rsim_between(&w->disk_rand, 1, 40)
+                                       : holt__rsim_between(&w->disk_rand, 60, 900);
+  if (d->slow_until_us > w->now_us) takes += holt__rsim_between(&w->disk_rand, 1000, 30000);
+  if (d->stall_until_us > w->now_us) takes += d->stall_until_us - w->now_us;
+  holt__rsim_at(w, takes, (struct rsim_event){.type = RSIM_DISK, .host = h->place, .life = h->life});
+}
+
+int holt__rsim_disk_write(struct rsim *w, struct rsim_host *h, const struct holt_raft_persist *persist,
+                          struct rsim_record **records) {
+  struct rsim_disk *d = &h->self->disk;
+  struct rsim_write *write = write_add(d);
+  if (write->cap < persist->count) {
+    write->cap = persist->count + 16;
+    write->records = holt_realloc(write->records, write->cap * sizeof(struct rsim_record *));
+  }
+  for (size_t i = 0; i < persist->count; i++) write->records[i] = records[i];
+  write->seq = persist->seq;
+  write->has_vote = persist->has_vote;
+  write->term = persist->term;
+  write->vote = persist->vote;
+  write->truncate_from = persist->truncate_from;
+  write->is_reset = persist->is_reset;
+  write->count = persist->count;
+  write->snapshot_index = persist->snapshot == NULL ? 0 : persist->snapshot->index;
+  write->snapshot_record =
+      persist->snapshot == NULL ? NULL : holt__rsim_record(w, persist->snapshot->index, persist->snapshot->term);
+  if (HOLT_BUG(29) && write->snapshot_index != 0) /* the log is cut before what refers to the snapshot counts */
+    holt__rsim_log_drop(&d->log, write->snapshot_index, write->snapshot_record, write->is_reset);
+  if (w->config.syncs_at_once && d->write_count == 1) {
+    commit(d, write);
+    forget_first(d, 1);
+    return 1;
+  }
+  begin_sync(w, h);
+  return 0;
+}
+
+static uint64_t finish(struct rsim_disk *d, size_t count) {
+  uint64_t seq = 0;
+  for (size_t i = 0; i < count; i++) {
+    const struct rsim_write *write = write_at(d, i);
+    seq = write->seq;
+    commit(d, write);
+  }
+  if (count > 0) forget_first(d, count);
+  d->syncing = 0;
+  return seq;
+}
+
+void holt__rsim_disk_done(struct rsim *w, struct rsim_host *h) {
+  struct rsim_disk *d = &h->self->disk;
+  if (d->stall_until_us > w->now_us) { /* it began to stand still meanwhile */
+    holt__rsim_at(w, d->stall_until_us - w->now_us,
+                  (struct rsim_event){.type = RSIM_DISK, .host = h->place, .life = h->life});
+    return;
+  }
+  struct holt_rand *r = &w->fault_rand[HOLT_RAFT_SIM_CRASH_SYNC];
+  bool crashes = !w->is_healing && holt__rsim_has(w, HOLT_RAFT_SIM_CRASH_SYNC) && holt__rsim_chance(r, 1500);
+  bool is_before = crashes && holt__rsim_chance(r, 500000);
+  if (crashes && (!w->config.is_memory || holt__rsim_can_lose(w, h))) {
+    holt__rsim_count(w, HOLT_RAFT_SIM_CRASH_SYNC);
+    if (!is_before) finish(d, d->syncing);
+    holt__rsim_host_crash(w, h, is_before ? "just before a write counts" : "just after a write counts");
+    return;
+  }
+  uint64_t seq;
+  if (HOLT_BUG(32) && d->syncing > 0) { /* 32: said to be durable while the last write is not synced yet */
+    seq = write_at(d, d->syncing - 1)->seq;
+    finish(d, d->syncing - 1);
+    write_at(d, 0)->seq = seq;
+    if (d->write_count == 1) { /* nothing follows: it will be synced with the next */
+      holt__rsim_host_after(w, h, holt_raft_driver_persisted(&h->driver, seq, holt__rsim_host_now(w, h)));
+      return;
+    }
+  } else {
+    seq = finish(d, d->syncing);
+  }
+  begin_sync(w, h);
+  holt__rsim_host_after(w, h, holt_raft_driver_persisted(&h->driver, seq, holt__rsim_host_now(w, h)));
+}
+
+void holt__rsim_disk_crash(struct rsim *w, struct rsim_host *h) {
+  struct rsim_disk *d = &h->self->disk;
+  size_t keep = 0;
+  if (d->write_count > 0 && holt__rsim_chance(&w->disk_rand, 500000))
+    keep = (size_t)holt__rsim_between(&w->disk_rand, 0, d->write_count);
+  if (HOLT_BUG(32)) keep = 0;
+  finish(d, keep);
+  if (d->write_count > 0) forget_first(d, d->write_count);
+  d->slow_until_us = d->stall_until_us = 0;
+}
+
+struct rsim_file *holt__rsim_disk_file(struct rsim_disk *disk, uint64_t index) {
+  for (int i = 0; i < 3; i++)
+    if (disk->file[i].meta.index == index && index != 0) return &disk->file[i];
+  return NULL;
+}
+
+void holt__rsim_disk_keep(struct rsim *w, struct rsim_disk *disk, struct rsim_file *file) {
+  (void)w;
+  int victim = 2; /* the oldest, unless the log refers to it */
+  struct rsim_file *same = holt__rsim_disk_file(disk, file->meta.index);
+  if (same != NULL)
+    victim = (int)(same - disk->file);
+  else if (disk->file[2].meta.index != 0 && disk->file[2].meta.index == disk->snapshot_index)
+    victim = 1;
+  free(disk->file[victim].bytes);
+  for (int i = victim; i > 0; i--) disk->file[i] = disk->file[i - 1];
+  disk->file[0] = *file;
+  *file = (struct rsim_file){0};
+}
+
+void holt__rsim_disk_free(struct rsim_disk *disk) {
+  for (size_t i = 0; i < disk->write_cap; i++) free(disk->writes[i].records);
+  free(disk->writes);
+  for (int i = 0; i < 3; i++) free(disk->file[i].bytes);
+  holt__rsim_log_free(&disk->log);
+  *disk = (struct rsim_disk){0};
+}
