@@ -103,7 +103,7 @@ static void send(struct holt_raft_driver *d, const struct holt_raft_output *out)
   d->scratch.len = 0;
   holt_raft_message_encode(&d->scratch, &message);
   struct holt_buf bytes = holt_buf(d->scratch.data, d->scratch.len);
-  if (out->after_seq <= d->durable || HOLT_BUG(103))
+  if (out->after_seq <= d->durable || HOLT_BUG(203))
     d->io.send(d->arg, &message, bytes);
   else
     hold(d, out, bytes);

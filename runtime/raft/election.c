@@ -29,11 +29,20 @@ void holt__raft_reset_election_timer(struct holt_raft *r) {
   r->election_at_ms = r->now_ms + wait;
 }
 
+/* A member that a change takes out may be the only one with the entries that finish it: until the change is
+ * committed it stands for election under the membership before it (thesis 4.2.2, figure 4.6). */
 bool holt__raft_may_campaign(const struct holt_raft *r) {
-  int self = holt__raft_conf_find(&r->conf, r->options.self);
+  struct holt_raft_conf before;
+  const struct holt_raft_conf *conf = &r->conf;
+  int self = holt__raft_conf_find(conf, r->options.self);
   if (r->is_failed || r->is_installing || holt__raft_is_stalled(r)) return false;
-  if (!holt__raft_member_votes(&r->conf, self)) return false;
-  return r->conf.members[self].can_lead;
+  if (!holt__raft_member_votes(conf, self) && r->conf_index > r->commit) {
+    uint64_t index;
+    holt__raft_conf_at(r, r->commit, &before, &index);
+    conf = &before;
+    self = holt__raft_conf_find(conf, r->options.self);
+  }
+  return holt__raft_member_votes(conf, self) && conf->members[self].can_lead;
 }
 
 bool holt__raft_is_loyal(const struct holt_raft *r) {
@@ -85,8 +94,7 @@ static void count_votes(struct holt_raft *r) {
 }
 
 void holt__raft_campaign(struct holt_raft *r, bool is_pre, bool is_transfer) {
-  int self = holt__raft_conf_find(&r->conf, r->options.self);
-  HOLT_ASSERT(self >= 0);
+  int self = holt__raft_conf_find(&r->conf, r->options.self); /* -1: on its way out */
   r->leader = 0;
   r->matched = 0;
   r->role = is_pre ? HOLT_RAFT_PRE_CANDIDATE : HOLT_RAFT_CANDIDATE;
@@ -95,7 +103,7 @@ void holt__raft_campaign(struct holt_raft *r, bool is_pre, bool is_transfer) {
     r->vote = r->options.self;
     r->vote_changed = true;
   }
-  r->granted = 1u << self;
+  r->granted = self >= 0 ? 1u << self : 0;
   r->refused = 0;
   holt__raft_reset_election_timer(r);
   if (holt__raft_conf_majority(&r->conf, r->granted)) {

@@ -109,7 +109,7 @@ enum holt_session_verdict holt_sessions_begin(struct holt_sessions *sessions, ui
   if (at == session->count || session->answers[session->head + at].seq != seq) return HOLT_SESSION_NEW;
   struct answer *found = &session->answers[session->head + at];
   *result = holt_buf(found->data, found->len);
-  return HOLT_BUG(35) ? HOLT_SESSION_NEW : HOLT_SESSION_DUPLICATE;
+  return HOLT_BUG(135) ? HOLT_SESSION_NEW : HOLT_SESSION_DUPLICATE;
 }
 
 static void make_room(struct holt__session *session) {

@@ -53,6 +53,7 @@ static void draw_operation(struct rsim *w, struct rsim_client *c, struct rsim_la
   l->key = is_queue ? QUEUE_KEY : (draw >> 8) % RSIM_KEYS;
   l->value = ++w->next_value;
   l->expected = w->next_value > 8 ? w->next_value - (draw >> 16) % 8 : HOLT_HISTORY_ABSENT;
+  l->client = c->id;
   l->seq = l->is_read ? 0 : c->next_seq++;
 }
 
@@ -79,7 +80,9 @@ static void begin(struct rsim *w, unsigned client, unsigned lane) {
     }
     if (c->id == 0) c->id = ++w->next_client << 8 | client;
     l->kind = RSIM_OPEN;
-  } else if (draw == 0 && lane == 0) {
+    l->client = c->id;
+  } else if (draw == 0 && lane == 0 && !c->lanes[1].is_busy && !c->lanes[2].is_busy) {
+    l->client = c->id;
     l->kind = RSIM_CLOSE; /* stragglers must be refused from now on */
     c->is_open = false;
   } else {
@@ -123,12 +126,14 @@ static void on_answer(struct rsim *w, const struct rsim_event *e) {
     finish(w, e->a, e->b);
     return;
   }
-  if (code == HOLT_ENOTFOUND && !l->is_read) {
+  if (code == HOLT_ENOTFOUND && !l->is_read && l->client == c->id) {
     renew(w, e->a);
     return;
   }
   if (code == HOLT_EUNKNOWN) l->may_have_happened = true;
-  bool gives_up = !l->may_have_happened && l->history != SIZE_MAX && holt_rand_next(&w->client_rand) % 4 == 0;
+  /* A refusal of what was passed on is definite as long as the network repeats nothing. */
+  bool repeats = holt__rsim_has(w, HOLT_RAFT_SIM_DUPLICATE) || holt__rsim_has(w, HOLT_RAFT_SIM_STALE);
+  bool gives_up = !repeats && !l->may_have_happened && l->history != SIZE_MAX && holt_rand_next(&w->client_rand) % 4 == 0;
   if (gives_up) {
     holt_history_fail(&w->history, l->history, w->event_count);
     finish(w, e->a, e->b);
@@ -174,7 +179,7 @@ static void propose(struct rsim *w, struct rsim_host *h, struct rsim_client *c, 
   holt_put_u64(command + 1, l->key);
   holt_put_u64(command + 9, l->value);
   holt_put_u64(command + 17, l->expected);
-  struct holt_raft_entry entries[4] = {{.type = HOLT_RAFT_COMMAND, .client = c->id, .seq = l->seq, .low = low_of(c),
+  struct holt_raft_entry entries[4] = {{.type = HOLT_RAFT_COMMAND, .client = l->client, .seq = l->seq, .low = low_of(c),
                                         .data = command, .len = sizeof command}};
   size_t count = 1;
   uint64_t draw = holt_rand_next(&w->client_rand);

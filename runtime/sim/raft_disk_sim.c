@@ -149,29 +149,44 @@ void holt__rsim_disk_crash(struct rsim *w, struct rsim_host *h) {
 }
 
 struct rsim_file *holt__rsim_disk_file(struct rsim_disk *disk, uint64_t index) {
-  for (int i = 0; i < 3; i++)
+  for (int i = 0; i < RSIM_FILES; i++)
     if (disk->file[i].meta.index == index && index != 0) return &disk->file[i];
   return NULL;
 }
 
-void holt__rsim_disk_keep(struct rsim *w, struct rsim_disk *disk, struct rsim_file *file) {
-  (void)w;
-  int victim = 2; /* the oldest, unless the log refers to it */
-  struct rsim_file *same = holt__rsim_disk_file(disk, file->meta.index);
-  if (same != NULL)
-    victim = (int)(same - disk->file);
-  else if (disk->file[2].meta.index != 0 && disk->file[2].meta.index == disk->snapshot_index)
-    victim = 1;
-  free(disk->file[victim].bytes);
-  for (int i = victim; i > 0; i--) disk->file[i] = disk->file[i - 1];
-  disk->file[0] = *file;
+/* Remove what lies before the snapshot that the durable log refers to, but for one, and what is being sent. */
+static void clean(struct rsim_host *h) {
+  struct rsim_disk *d = &h->self->disk;
+  struct holt_raft_status status = {0};
+  uint64_t before = 0;
+  if (h->is_up) holt_raft_status(h->raft, &status);
+  for (int i = 0; i < RSIM_FILES; i++)
+    if (d->file[i].meta.index < d->snapshot_index && d->file[i].meta.index > before) before = d->file[i].meta.index;
+  for (int i = 0; i < RSIM_FILES; i++) {
+    uint64_t index = d->file[i].meta.index;
+    if (index == 0 || index >= d->snapshot_index || index == before || index == status.sending_index) continue;
+    free(d->file[i].bytes);
+    d->file[i] = (struct rsim_file){0};
+  }
+}
+
+int holt__rsim_disk_keep(struct rsim_host *h, struct rsim_file *file) {
+  struct rsim_disk *d = &h->self->disk;
+  struct rsim_file *place = holt__rsim_disk_file(d, file->meta.index);
+  clean(h);
+  for (int i = 0; place == NULL && i < RSIM_FILES; i++)
+    if (d->file[i].meta.index == 0) place = &d->file[i];
+  if (place == NULL) return HOLT_EFULL;
+  free(place->bytes);
+  *place = *file;
   *file = (struct rsim_file){0};
+  return 0;
 }
 
 void holt__rsim_disk_free(struct rsim_disk *disk) {
   for (size_t i = 0; i < disk->write_cap; i++) free(disk->writes[i].records);
   free(disk->writes);
-  for (int i = 0; i < 3; i++) free(disk->file[i].bytes);
+  for (int i = 0; i < RSIM_FILES; i++) free(disk->file[i].bytes);
   holt__rsim_log_free(&disk->log);
   *disk = (struct rsim_disk){0};
 }

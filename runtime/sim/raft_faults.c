@@ -26,15 +26,20 @@ void holt__rsim_faults_start(struct rsim *w) {
 
 /* --- What may be lost -------------------------------------------------------------------------------------- */
 
-/* Whether one half keeps a living majority, and somebody in every majority who may lead. */
-static bool half_survives(const struct rsim *w, const struct holt_raft_conf *conf, uint64_t lost_id, bool is_new) {
+/* The majorities that matter: the old half, the new one, and the one there will be once learners are promoted. */
+enum half { OLD, NEW, FUTURE };
+
+/* Whether one of them keeps a living majority of members that may lead: others may hold the longest log, vote for
+ * nobody with a shorter one, and not stand themselves. */
+static bool half_survives(const struct rsim *w, const struct holt_raft_conf *conf, uint64_t lost_id, enum half half) {
   unsigned count = 0, alive = 0, leading = 0;
   for (uint32_t i = 0; i < conf->count; i++) {
     const struct holt_raft_member *m = &conf->members[i];
     bool is_in = m->role == HOLT_RAFT_VOTER;
-    if (is_new) {
-      is_in = is_in || m->role == HOLT_RAFT_INCOMING || (m->role == HOLT_RAFT_LEARNER && m->will_vote);
-      for (uint32_t k = 0; k < conf->count; k++)
+    if (half != OLD) {
+      is_in = is_in || m->role == HOLT_RAFT_INCOMING;
+      if (half == FUTURE && m->role == HOLT_RAFT_LEARNER && m->will_vote) is_in = true;
+      for (uint32_t k = 0; half == FUTURE && k < conf->count; k++)
         if (conf->members[k].role == HOLT_RAFT_LEARNER && conf->members[k].replaces == m->id) is_in = false;
     } else {
       is_in = is_in || m->role == HOLT_RAFT_OUTGOING || m->role == HOLT_RAFT_DEMOTED;
@@ -46,18 +51,18 @@ static bool half_survives(const struct rsim *w, const struct holt_raft_conf *con
     alive += is_alive;
     leading += is_alive && m->can_lead;
   }
-  return alive * 2 > count && (count - leading) < count / 2 + 1;
+  return alive * 2 > count && leading * 2 > count;
 }
 
 bool holt__rsim_can_lose(const struct rsim *w, const struct rsim_host *h) {
   for (unsigned i = 0; i < w->host_count; i++) {
     const struct rsim_host *other = &w->hosts[i];
-    if (!other->is_up || other->conf.count == 0) continue;
+    if (other->self->is_lost || other->conf.count == 0) continue;
     bool is_in = false;
     for (uint32_t k = 0; k < other->conf.count; k++) is_in = is_in || other->conf.members[k].id == h->self->id;
     if (!is_in) continue;
-    if (!half_survives(w, &other->conf, h->self->id, false)) return false;
-    if (!half_survives(w, &other->conf, h->self->id, true)) return false;
+    for (enum half half = OLD; half <= FUTURE; half++)
+      if (!half_survives(w, &other->conf, h->self->id, half)) return false;
   }
   return true;
 }

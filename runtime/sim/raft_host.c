@@ -53,6 +53,7 @@ static void io_send(void *arg, const struct holt_raft_message *message, struct h
   holt__rsim_watch_send(w, h, message);
   holt__rsim_mix(w, (uint64_t)message->type << 56 ^ message->to << 32 ^ message->index ^ bytes.len << 20);
   if (message->type == HOLT_RAFT_SNAPSHOT) w->snapshots_at++;
+  if (w->phase >= 3) RSIM_SAY(w, "DBG n%u sends %u to %llx: index %llu, flags %u, offset %llu, round %llu, epoch %llu", h->place, message->type, (ull)message->to, (ull)message->index, message->flags, (ull)message->offset, (ull)message->round, (ull)message->epoch);
   holt__rsim_net_send(w, h, message, bytes);
 }
 
@@ -332,7 +333,7 @@ static void on_taken(struct rsim *w, struct rsim_host *h) {
   int code = snapshot_fails(w, 100000) ? HOLT_EIO : 0;
   uint64_t size = h->taking.len;
   h->taking.meta.size_bytes = size;
-  if (code == 0) holt__rsim_disk_keep(w, &h->self->disk, &h->taking);
+  if (code == 0) code = holt__rsim_disk_keep(h, &h->taking);
   if (code == 0) w->result->snapshots_taken++;
   free(h->taking.bytes);
   h->taking = (struct rsim_file){0};
@@ -344,7 +345,10 @@ static void on_stored(struct rsim *w, struct rsim_host *h) {
   if (code == 0) {
     struct rsim_file file = {.meta = h->incoming_meta, .bytes = holt_alloc(h->incoming_len + 1), .len = h->incoming_len};
     memcpy(file.bytes, h->incoming, h->incoming_len);
-    holt__rsim_disk_keep(w, &h->self->disk, &file);
+    code = holt__rsim_disk_keep(h, &file);
+    free(file.bytes); /* not taken */
+  }
+  if (code == 0) {
     if (holt__rsim_fsm_load(&h->fsm, holt_buf(h->incoming, h->incoming_len)) != 0 ||
         h->fsm.index != h->incoming_meta.index) {
       holt__rsim_fail(w, "snapshot_content", "n%u received a snapshot of %llu that holds the state at %llu", h->place,

@@ -62,13 +62,13 @@ struct census {
   unsigned voters, alive, leading;
 };
 
-/* The voters there will be once everything begun is finished, without `id` or with it unable to lead. */
-static struct census count(struct rsim *w, const struct holt_raft_conf *conf, uint64_t id, bool is_leaving) {
+/* The voters there are, or will be once everything begun is finished, without `id` or with it unable to lead. */
+static struct census count(struct rsim *w, const struct holt_raft_conf *conf, uint64_t id, bool is_leaving, bool is_later) {
   struct census c = {0};
   for (uint32_t i = 0; i < conf->count; i++) {
     const struct holt_raft_member *m = &conf->members[i];
     const struct rsim_incarnation *member = holt_map_get(&w->by_id, m->id);
-    bool will_be = m->role == HOLT_RAFT_VOTER || m->role == HOLT_RAFT_INCOMING || m->will_vote;
+    bool will_be = m->role == HOLT_RAFT_VOTER || m->role == HOLT_RAFT_INCOMING || (is_later && m->will_vote);
     if (!will_be || (is_leaving && m->id == id)) continue;
     bool is_alive = member != NULL && !member->is_lost && w->hosts[member->host].is_up;
     c.voters++;
@@ -79,8 +79,11 @@ static struct census count(struct rsim *w, const struct holt_raft_conf *conf, ui
 }
 
 static bool can_do_without(struct rsim *w, const struct holt_raft_conf *conf, uint64_t id, bool is_leaving) {
-  struct census c = count(w, conf, id, is_leaving);
-  return c.voters > 0 && c.alive * 2 > c.voters && c.voters - c.leading < c.voters / 2 + 1;
+  for (int is_later = 0; is_later < 2; is_later++) {
+    struct census c = count(w, conf, id, is_leaving, is_later != 0);
+    if (c.voters == 0 || c.alive * 2 <= c.voters || c.leading * 2 <= c.voters) return false;
+  }
+  return true;
 }
 
 static void churn(struct rsim *w, struct rsim_host *leader) {
@@ -94,17 +97,18 @@ static void churn(struct rsim *w, struct rsim_host *leader) {
     if (!is_fresh(leader, h)) return;
     bool is_old = h->self->was_member;
     if (is_old && (!holt__rsim_has(w, HOLT_RAFT_SIM_READMIT) || draw % 3 == 0)) { /* it begins a new life */
+      if (!holt__rsim_can_lose(w, h)) return; /* somebody may still count on it */
       holt__rsim_host_lose(w, h);
       holt__rsim_host_crash(w, h, "as it is a member no more");
       return;
     }
     if (is_old) holt__rsim_count(w, HOLT_RAFT_SIM_READMIT);
-    unsigned voters = count(w, &leader->conf, 0, false).voters;
+    unsigned voters = count(w, &leader->conf, 0, false, true).voters;
     change.type = voters < 7 && draw % 4 != 1 ? HOLT_RAFT_ADD : HOLT_RAFT_ADD_LEARNER;
     h->self->was_member = true;
   } else if (m->role == HOLT_RAFT_LEARNER) {
     change.type = draw % 3 == 0 ? HOLT_RAFT_REMOVE : HOLT_RAFT_ADD;
-    if (change.type == HOLT_RAFT_ADD && count(w, &leader->conf, 0, false).voters >= 7) return;
+    if (change.type == HOLT_RAFT_ADD && count(w, &leader->conf, 0, false, true).voters >= 7) return;
   } else {
     change.type = draw % 8 == 0 ? HOLT_RAFT_SET : draw % 3 == 0 ? HOLT_RAFT_DEMOTE : HOLT_RAFT_REMOVE;
     if (change.type == HOLT_RAFT_SET) change.can_lead = !w->config.has_priorities || draw >> 20 & 1;

@@ -10,7 +10,7 @@
 
 typedef unsigned long long ull;
 
-enum { LEADER = 1, PROBE, CONVERGE, IDLE };
+enum { LEADER = 1, PROBE, CONVERGE, SETTLE, IDLE };
 
 static void enter(struct rsim *w, unsigned phase, uint64_t elections) {
   w->phase = phase;
@@ -25,8 +25,26 @@ void holt__rsim_recover(struct rsim *w) {
   holt__rsim_at(w, 1000, (struct rsim_event){.type = RSIM_CHECK});
 }
 
+/* How everybody stands, for the transcript. */
+static void say_all(struct rsim *w) {
+  static const char *const roles[] = {"", "voter", "learner", "incoming", "outgoing", "demoted"};
+  for (unsigned i = 0; i < w->host_count; i++) {
+    const struct rsim_host *h = &w->hosts[i];
+    RSIM_SAY(w, "n%u(%llx)%s: role %d, term %llu, leader %llx, log %llu to %llu, committed %llu, applied %llu", i,
+             (ull)h->self->id, h->is_up ? "" : " down", (int)h->role, (ull)h->term, (ull)h->leader, (ull)h->log.base,
+             (ull)holt__rsim_log_last(&h->log), (ull)h->commit, (ull)h->fsm.index);
+    for (uint32_t k = 0; k < h->conf.count; k++) {
+      const struct holt_raft_member *m = &h->conf.members[k];
+      const struct rsim_incarnation *member = holt_map_get(&w->by_id, m->id);
+      RSIM_SAY(w, "    %llx %s%s%s, priority %u%s", (ull)m->id, roles[m->role], m->will_vote ? ", to vote" : "",
+               m->can_lead ? "" : ", never leads", m->priority, member->is_lost ? ", lost" : "");
+    }
+  }
+}
+
 static void fail_late(struct rsim *w, const char *what) {
   struct rsim_host *leader = holt__rsim_leader(w);
+  if (w->config.line != NULL) say_all(w);
   holt__rsim_fail(w, "liveness", "%s: leader n%d, term %llu, committed %llu", what,
                   leader == NULL ? -1 : (int)leader->place, leader == NULL ? 0 : (ull)leader->term,
                   (ull)w->committed_max);
@@ -120,9 +138,12 @@ void holt__rsim_recover_step(struct rsim *w) {
       break;
     case CONVERGE:
       if (has_converged(w) && !any_write_under_way(w))
-        begin_idle(w);
+        enter(w, SETTLE, 1);
       else if (is_late)
         fail_late(w, "the members do not reach the same state");
+      break;
+    case SETTLE: /* the last messages may have overtaken each other */
+      if (is_late) begin_idle(w);
       break;
     case IDLE:
       if (is_late) end_idle(w);

@@ -188,7 +188,7 @@ static void bootstrap(struct rsim *w) {
     if (i >= c->voters) m->role = HOLT_RAFT_LEARNER;
     if (!c->has_priorities) continue;
     m->priority = (uint8_t)holt__rsim_between(&w->rand, 0, 3);
-    if (i < c->voters && followers + 1 < c->voters / 2 + 1 && holt__rsim_chance(&w->rand, 300000)) {
+    if (i > 0 && i < c->voters && (followers + 1) * 2 < c->voters && holt__rsim_chance(&w->rand, 300000)) {
       m->can_lead = false;
       followers++;
     }
@@ -196,7 +196,8 @@ static void bootstrap(struct rsim *w) {
   struct holt_raft_event event = {.type = HOLT_RAFT_EV_BOOTSTRAP, .conf = &conf};
   for (unsigned i = 0; i < conf.count && !w->has_failed; i++) {
     struct rsim_host *h = &w->hosts[i];
-    if (i > 0 && holt__rsim_chance(&w->rand, 500000)) continue; /* the others hear of it */
+    bool may_skip = !c->is_memory && !holt__rsim_has(w, HOLT_RAFT_SIM_DISK_ERROR);
+    if (i > 0 && may_skip && holt__rsim_chance(&w->rand, 500000)) continue; /* it hears of it from the others */
     event.now_ms = holt__rsim_host_now(w, h);
     int rc = holt_raft_driver_step(&h->driver, &event);
     if (rc != 0) holt__rsim_fail(w, "bootstrap", "n%u refuses to begin: %d", i, rc);

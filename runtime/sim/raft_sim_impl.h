@@ -20,6 +20,7 @@ enum {
   RSIM_CLIENTS = 8,
   RSIM_LANES = 3, /* operations a client has under way */
   RSIM_KEYS = 6,
+  RSIM_FILES = 8,  /* snapshots on a disk */
   RSIM_STALE = 64, /* old messages kept for a replay */
   RSIM_WAITS = RSIM_CLIENTS * RSIM_LANES * 4,
   RSIM_CLUSTER = 77,
@@ -108,7 +109,7 @@ struct rsim_disk {
   uint64_t term, vote;
   struct rsim_log log;
   uint64_t snapshot_index;  /* that the log refers to; 0: none */
-  struct rsim_file file[3]; /* newest first; index 0: none */
+  struct rsim_file file[RSIM_FILES]; /* index 0: none */
   struct rsim_write *writes; /* ring of those under way, oldest first */
   size_t write_head, write_count, write_cap;
   size_t syncing;           /* so many of them are being synced */
@@ -197,7 +198,7 @@ struct rsim_lane {
   bool is_busy, is_read, may_have_happened;
   uint8_t kind;
   uint32_t attempt, attempts; /* number of the present one; how many of this operation */
-  uint64_t key, value, expected, seq;
+  uint64_t key, value, expected, client, seq;
   size_t history; /* place in the history; SIZE_MAX: not recorded */
   uint64_t floor; /* acknowledged when it was called */
 };
@@ -328,7 +329,8 @@ void holt__rsim_disk_done(struct rsim *w, struct rsim_host *h);
 void holt__rsim_disk_crash(struct rsim *w, struct rsim_host *h);
 void holt__rsim_disk_free(struct rsim_disk *disk);
 struct rsim_file *holt__rsim_disk_file(struct rsim_disk *disk, uint64_t index);
-void holt__rsim_disk_keep(struct rsim *w, struct rsim_disk *disk, struct rsim_file *file); /* takes the bytes */
+/* Put a snapshot beside those that may still be needed; takes the bytes. HOLT_EFULL: no room, not taken. */
+int holt__rsim_disk_keep(struct rsim_host *h, struct rsim_file *file);
 
 /* raft_fsm_sim.c */
 void holt__rsim_fsm_init(struct rsim_fsm *fsm);

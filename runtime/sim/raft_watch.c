@@ -3,7 +3,8 @@
  * There is one record for each (index, term) that ever existed. It knows the record before it and the hash of its
  * whole past, so that "these two logs agree up to here" is one comparison. The watcher keeps its own copy of each
  * log, its own idea of what is durable where, and a table of who led, who was voted for and what is committed. */
-#include "base/err.h"
+#include <stdio.h>
+
 #include "sim/raft_sim_impl.h"
 
 typedef unsigned long long ull;
@@ -247,6 +248,12 @@ static void check_commit(struct rsim *w, struct rsim_host *h, uint64_t to, uint6
   }
 }
 
+static void advance(struct rsim *w, struct rsim_host *h, const struct holt_raft_update *update) {
+  if (update->commit <= h->commit || w->has_failed) return;
+  check_commit(w, h, update->commit, update->term);
+  h->commit = update->commit;
+}
+
 /* --- A step ------------------------------------------------------------------------------------------------- */
 
 void holt__rsim_watch_step(struct rsim *w, struct rsim_host *h, const struct holt_raft_event *event,
@@ -263,24 +270,26 @@ void holt__rsim_watch_step(struct rsim *w, struct rsim_host *h, const struct hol
              : update->role == HOLT_RAFT_PRE_CANDIDATE ? "asking for pre-votes"
                                                        : "a candidate",
              (ull)update->term);
-  if (update->persist.seq != 0) {
+  /* A leader counts what was there before; a follower commits what it has just been given. */
+  if (update->commit < h->commit)
+    holt__rsim_fail(w, "commit_back", "%s went back from commit %llu to %llu", name_of(h, name), (ull)h->commit,
+                    (ull)update->commit);
+  bool commits_first = update->role == HOLT_RAFT_LEADER;
+  if (commits_first) advance(w, h, update);
+  if (update->persist.seq != 0 && !w->has_failed) {
     if (h->record_cap < update->persist.count) {
       h->record_cap = update->persist.count + 64;
       h->records = holt_realloc(h->records, h->record_cap * sizeof(struct rsim_record *));
     }
     holt__rsim_watch_persist(w, h, &update->persist, h->records);
   }
-  if (update->commit < h->commit)
-    holt__rsim_fail(w, "commit_back", "%s went back from commit %llu to %llu", name_of(h, name), (ull)h->commit,
-                    (ull)update->commit);
-  if (update->commit > h->commit && !w->has_failed) check_commit(w, h, update->commit, update->term);
+  if (!commits_first) advance(w, h, update);
   if (update->apply_to > update->commit)
     holt__rsim_fail(w, "applies_uncommitted", "%s is told to apply up to %llu, committed is %llu", name_of(h, name),
                     (ull)update->apply_to, (ull)update->commit);
   h->role = update->role;
   h->term = update->term;
   h->leader = update->leader;
-  h->commit = update->commit;
   if (update->conf_changed) h->conf = *holt_raft_conf(h->raft);
   holt__rsim_mix(w, update->term << 40 ^ update->commit << 8 ^ (uint64_t)update->role << 4 ^ h->place);
 }
