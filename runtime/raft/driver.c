@@ -3,8 +3,8 @@
  * - The raft takes one event and says what to do.
  * - The persist goes to the log writer; messages that need none leave at once, the others wait for theirs.
  * - Pieces of snapshots are read and stored; answers are handed up.
- * - What is committed is applied; what is durable and applied is told to the raft, which may ask for more: round
- *   and round until it has nothing more to say.
+ * - What is committed is applied; what is durable and applied is told to the raft, which may ask for more:
+ * round and round until it has nothing more to say.
  *
  * When the raft has no memory for an event of our own, the event stays due and is repeated at the next call.
  * When a persist fails, everything that waits is thrown away and the raft is told. */

@@ -1,9 +1,9 @@
 /* driver.h - persist, then send, then apply: performs what a raft asks for, in the order that keeps it safe.
  *
- * Between a raft (raft/raft.h) and the world. It hands each persist to the log writer, keeps back the messages
- * that must wait for one, applies what is committed, feeds back what is durable and applied, decides when to
- * take a snapshot, and fills the pieces of one that leave. The world is a table of functions; the driver has no
- * clock, no I/O and no chance of its own, so the simulator and the product run the same one.
+ * Between a raft (raft/raft.h) and the world. It hands each persist to the log writer, keeps back the
+ * messages that must wait for one, applies what is committed, feeds back what is durable and applied, decides
+ * when to take a snapshot, and fills the pieces of one that leave. The world is a table of functions; the
+ * driver has no clock, no I/O and no chance of its own, so the simulator and the product run the same one.
  *
  * No function of the table may call the driver: answers come in on a later turn. */
 #ifndef HOLT_RAFT_DRIVER_H
@@ -25,14 +25,16 @@ struct holt_raft_driver_io {
   /* Freeze the state as it is now, which is what `snapshot` (borrowed) stands for; write it, keep the one
    * before; then holt_raft_driver_snapshot_taken. An error: try again later. */
   int (*snapshot_take)(void *arg, const struct holt_raft_snapshot *snapshot);
-  /* Copy up to *len bytes at `offset` of the snapshot into `out`; *len: how many. HOLT_E*: not there any more. */
+  /* Copy up to *len bytes at `offset` of the snapshot into `out`; *len: how many. HOLT_E*: not there any
+   * more. */
   int (*snapshot_read)(void *arg, const struct holt_raft_snapshot *snapshot, uint64_t offset, uint8_t *out,
                        uint32_t *len);
   /* Store a piece (borrowed) that arrived; after the last one make it durable, put the state machine in its
    * place at once, and say holt_raft_driver_snapshot_stored. An error counts as stored with that code. */
   int (*snapshot_part)(void *arg, const struct holt_raft_part *part);
   /* Look at a step and what came of it, before anything is performed. May be NULL. */
-  void (*observe)(void *arg, const struct holt_raft_event *event, const struct holt_raft_update *update, int rc);
+  void (*observe)(void *arg, const struct holt_raft_event *event, const struct holt_raft_update *update,
+                  int rc);
 };
 
 struct holt_raft_driver_options {

@@ -123,7 +123,8 @@ static void make_room(struct holt__session *session) {
   session->answers = holt_realloc(session->answers, session->cap * sizeof *session->answers);
 }
 
-void holt_sessions_end(struct holt_sessions *sessions, uint64_t client, uint64_t seq, struct holt_buf result) {
+void holt_sessions_end(struct holt_sessions *sessions, uint64_t client, uint64_t seq,
+                       struct holt_buf result) {
   HOLT_ASSERT(result.len <= HOLT_SESSION_RESULT_MAX);
   struct holt__session *session = holt_map_get(&sessions->clients, client);
   HOLT_ASSERT(session != NULL);
@@ -131,7 +132,8 @@ void holt_sessions_end(struct holt_sessions *sessions, uint64_t client, uint64_t
   size_t at = place_of(session, seq);
   struct answer *slot = &session->answers[session->head + at];
   memmove(slot + 1, slot, (session->count - at) * sizeof *slot);
-  *slot = (struct answer){.seq = seq, .len = (uint32_t)result.len, .data = holt_realloc(NULL, result.len + 1)};
+  *slot =
+      (struct answer){.seq = seq, .len = (uint32_t)result.len, .data = holt_realloc(NULL, result.len + 1)};
   if (result.len > 0) memcpy(slot->data, result.data, result.len);
   session->count++;
   sessions->hash += answer_hash(client, slot);

@@ -1,9 +1,9 @@
 /* sessions.h - exactly once: which operations of which client were applied, and what they answered.
  *
- * A replicated table (thesis 6.3), part of the state machine and of its snapshot: every member that applied the
- * same entries holds the same one. A client is opened by an entry and closed by an entry, never by a clock; one
- * that is not open is refused, never opened again in passing. Each client numbers its operations from 1 and says
- * with each which is its oldest one still unanswered (`low`): what lies before is forgotten.
+ * A replicated table (thesis 6.3), part of the state machine and of its snapshot: every member that applied
+ * the same entries holds the same one. A client is opened by an entry and closed by an entry, never by a
+ * clock; one that is not open is refused, never opened again in passing. Each client numbers its operations
+ * from 1 and says with each which is its oldest one still unanswered (`low`): what lies before is forgotten.
  *
  * Pure. Memory running out ends the process: a member that skipped an entry would no longer be a copy. */
 #ifndef HOLT_RAFT_SESSIONS_H
@@ -37,8 +37,8 @@ bool holt_sessions_open(struct holt_sessions *sessions, uint64_t client);
 /* Close it and forget its answers. False if it was not open. */
 bool holt_sessions_close(struct holt_sessions *sessions, uint64_t client);
 bool holt_sessions_has(const struct holt_sessions *sessions, uint64_t client);
-/* What to do with operation `seq` of `client`. Moves the client's low up to `low`. `result` (borrowed until the
- * next call) is set for a duplicate only. */
+/* What to do with operation `seq` of `client`. Moves the client's low up to `low`. `result` (borrowed until
+ * the next call) is set for a duplicate only. */
 enum holt_session_verdict holt_sessions_begin(struct holt_sessions *sessions, uint64_t client, uint64_t seq,
                                               uint64_t low, struct holt_buf *result);
 /* The answer of an operation that was NEW; copied. */

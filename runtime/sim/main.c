@@ -21,19 +21,21 @@ static const char help[] =
     "  --seeds N        how many (default 1000)\n"
     "  --events N       simulated events a seed before all faults are healed (default 20000)\n"
     "  --without FAULT  leave this fault out; may be repeated\n"
-    "  --words          tell every event in words\n"
+    "  --words          tell what happens in words\n"
+    "  --messages       tell every message as well\n"
     "  --no-shrink      show a failing run as it is\n"
     "  --quiet          the summary only\n"
     "  --help           this text\n"
     "\n"
-    "Ends with 0 when every seed kept every promise, with 1 and the shortest failing run found otherwise, with 2\n"
+    "Ends with 0 when every seed kept every promise, with 1 and the shortest failing run found otherwise, "
+    "with 2\n"
     "for wrong usage.\n";
 
 struct options {
   uint64_t seed, seeds, events;
   enum holt_raft_sim_profile profile;
   uint32_t without;
-  bool words, is_quiet, no_shrink;
+  bool words, messages, is_quiet, no_shrink;
 };
 
 static int complain(const char *what, const char *text) {
@@ -72,6 +74,10 @@ static int parse(int argc, char **argv, struct options *o) {
     bool is_good = true;
     if (strcmp(name, "--words") == 0) {
       o->words = true;
+      continue;
+    }
+    if (strcmp(name, "--messages") == 0) {
+      o->messages = o->words = true;
       continue;
     }
     if (strcmp(name, "--quiet") == 0) {
@@ -128,20 +134,24 @@ static void progress(uint64_t done, uint64_t all, uint64_t events, double second
           (unsigned long long)all, (double)events / 1e6, seconds > 0 ? (double)events / seconds / 1e3 : 0);
 }
 
-static void summary(const struct options *o, const struct holt_raft_sim_result *s, uint64_t seeds, double seconds) {
+static void summary(const struct options *o, const struct holt_raft_sim_result *s, uint64_t seeds,
+                    double seconds) {
   typedef unsigned long long ull;
   printf("%s: %llu seeds, %llu events in %.1f s (%.0f a second), %.0f simulated seconds, hash %016llx\n",
-         holt_raft_sim_profile_word(o->profile), (ull)seeds, (ull)s->events, seconds, (double)s->events / seconds,
-         (double)s->time_us / 1e6, (ull)s->hash);
-  printf("  %llu messages, %llu elections, %llu entries committed, %llu applied, %llu snapshots taken, %llu installed, "
+         holt_raft_sim_profile_word(o->profile), (ull)seeds, (ull)s->events, seconds,
+         (double)s->events / seconds, (double)s->time_us / 1e6, (ull)s->hash);
+  printf("  %llu messages, %llu elections, %llu entries committed, %llu applied, %llu snapshots taken, %llu "
+         "installed, "
          "%llu restarts, %llu changes of membership\n",
          (ull)s->messages, (ull)s->elections, (ull)s->commits, (ull)s->applied, (ull)s->snapshots_taken,
          (ull)s->snapshots_installed, (ull)s->restarts, (ull)s->changes);
-  printf("  %llu operations of clients (%llu reads, %llu asked again, %llu never answered; %llu keys not decided)\n",
+  printf("  %llu operations of clients (%llu reads, %llu asked again, %llu never answered; %llu keys not "
+         "decided)\n",
          (ull)s->operations, (ull)s->reads, (ull)s->retries, (ull)s->unknown, (ull)s->undecided);
   printf("  faults:");
   for (int i = 0; i < HOLT_RAFT_SIM_FAULT_COUNT; i++)
-    if (s->faults[i] > 0) printf(" %s %llu", holt_raft_sim_fault_word((enum holt_raft_sim_fault)i), (ull)s->faults[i]);
+    if (s->faults[i] > 0)
+      printf(" %s %llu", holt_raft_sim_fault_word((enum holt_raft_sim_fault)i), (ull)s->faults[i]);
   printf("\n");
 }
 
@@ -153,8 +163,8 @@ static void report(struct holt_raft_sim_config *config, struct holt_raft_sim_res
   fflush(stdout);
   if (!no_shrink) holt_raft_sim_shrink(config, result, 400);
   holt_raft_sim_describe(config, line);
-  printf("The shortest run found, %llu events: %s: %s\n  %s\n", (unsigned long long)result->events, result->invariant,
-         result->what, line);
+  printf("The shortest run found, %llu events: %s: %s\n  %s\n", (unsigned long long)result->events,
+         result->invariant, result->what, line);
   config->line = print_line;
   config->line_arg = stdout;
   holt_raft_sim_run(config, result);
@@ -174,6 +184,7 @@ int main(int argc, char **argv) {
   for (uint64_t i = 0; i < o.seeds && status == 0; i++) {
     struct holt_raft_sim_config config = holt_raft_sim_draw(o.seed + i, o.profile, o.events);
     config.faults &= ~o.without;
+    config.messages = o.messages;
     if (o.words) config.line = print_line, config.line_arg = stdout;
     holt_raft_sim_run(&config, &result);
     add(&sum, &result);

@@ -1,8 +1,8 @@
-/* raft_client.c - clients: they propose and read through any member, ask again until they know, and write down
- * what they were told.
+/* raft_client.c - clients: they propose and read through any member, ask again until they know, and write
+ * down what they were told.
  *
- * A client is opened by an entry, numbers its operations, and has up to RSIM_LANES of them under way. Without an
- * answer it asks another member under the same number. After a definite refusal it may give up: then the
+ * A client is opened by an entry, numbers its operations, and has up to RSIM_LANES of them under way. Without
+ * an answer it asks another member under the same number. After a definite refusal it may give up: then the
  * operation never happened, and the history says so. A client whose session is gone begins a new one. */
 #include "base/err.h"
 #include "sim/raft_sim_impl.h"
@@ -22,7 +22,8 @@ static struct rsim_lane *lane_of(struct rsim *w, const struct rsim_wait *wait) {
 /* --- At the client ------------------------------------------------------------------------------------- */
 
 static void think(struct rsim *w, unsigned client, unsigned lane, uint64_t delay_us) {
-  holt__rsim_at(w, delay_us, (struct rsim_event){.type = RSIM_THINK, .a = (uint8_t)client, .b = (uint8_t)lane});
+  holt__rsim_at(w, delay_us,
+                (struct rsim_event){.type = RSIM_THINK, .a = (uint8_t)client, .b = (uint8_t)lane});
 }
 
 /* Send the operation to some member. */
@@ -32,9 +33,11 @@ static void attempt(struct rsim *w, unsigned client, unsigned lane) {
   if (l->attempts++ > 0) w->result->retries++;
   uint8_t place = (uint8_t)(holt_rand_next(&w->client_rand) % w->host_count);
   struct rsim_host *leader = &w->hosts[place];
-  if (leader->is_up && leader->leader != 0 && holt_rand_next(&w->client_rand) % 2 == 0) /* it was told where */
+  if (leader->is_up && leader->leader != 0 &&
+      holt_rand_next(&w->client_rand) % 2 == 0) /* it was told where */
     place = (uint8_t)(leader->leader & 15);
-  struct rsim_event ask = {.type = RSIM_ASK, .host = place, .a = (uint8_t)client, .b = (uint8_t)lane, .c = l->attempt};
+  struct rsim_event ask = {
+      .type = RSIM_ASK, .host = place, .a = (uint8_t)client, .b = (uint8_t)lane, .c = l->attempt};
   holt__rsim_at(w, holt__rsim_between(&w->client_rand, 10, 400), ask);
   ask.type = RSIM_TIMEOUT;
   holt__rsim_at(w, w->config.election_ms * holt__rsim_between(&w->client_rand, 500, 4000), ask);
@@ -42,10 +45,10 @@ static void attempt(struct rsim *w, unsigned client, unsigned lane) {
 
 static void draw_operation(struct rsim *w, struct rsim_client *c, struct rsim_lane *l) {
   static const uint8_t kinds[16] = {
-      HOLT_HISTORY_GET,  HOLT_HISTORY_GET,  HOLT_HISTORY_GET,       HOLT_HISTORY_GET,       HOLT_HISTORY_SET,
-      HOLT_HISTORY_SET,  HOLT_HISTORY_SET,  HOLT_HISTORY_UPDATE_IF, HOLT_HISTORY_UPDATE_IF, HOLT_HISTORY_INSERT,
-      HOLT_HISTORY_PUSH, HOLT_HISTORY_PUSH, HOLT_HISTORY_POP,       HOLT_HISTORY_POP,       HOLT_HISTORY_REMOVE_IF,
-      HOLT_HISTORY_REMOVE};
+      HOLT_HISTORY_GET,       HOLT_HISTORY_GET,    HOLT_HISTORY_GET,       HOLT_HISTORY_GET,
+      HOLT_HISTORY_SET,       HOLT_HISTORY_SET,    HOLT_HISTORY_SET,       HOLT_HISTORY_UPDATE_IF,
+      HOLT_HISTORY_UPDATE_IF, HOLT_HISTORY_INSERT, HOLT_HISTORY_PUSH,      HOLT_HISTORY_PUSH,
+      HOLT_HISTORY_POP,       HOLT_HISTORY_POP,    HOLT_HISTORY_REMOVE_IF, HOLT_HISTORY_REMOVE};
   uint64_t draw = holt_rand_next(&w->client_rand);
   l->kind = kinds[draw % 16];
   l->is_read = l->kind == HOLT_HISTORY_GET;
@@ -87,7 +90,8 @@ static void begin(struct rsim *w, unsigned client, unsigned lane) {
     c->is_open = false;
   } else {
     draw_operation(w, c, l);
-    l->history = holt_history_call(&w->history, client, l->kind, l->key, l->value, l->expected, w->event_count);
+    l->history =
+        holt_history_call(&w->history, client, l->kind, l->key, l->value, l->expected, w->event_count);
     w->result->operations++;
     if (l->is_read) w->result->reads++;
   }
@@ -133,7 +137,8 @@ static void on_answer(struct rsim *w, const struct rsim_event *e) {
   if (code == HOLT_EUNKNOWN) l->may_have_happened = true;
   /* A refusal of what was passed on is definite as long as the network repeats nothing. */
   bool repeats = holt__rsim_has(w, HOLT_RAFT_SIM_DUPLICATE) || holt__rsim_has(w, HOLT_RAFT_SIM_STALE);
-  bool gives_up = !repeats && !l->may_have_happened && l->history != SIZE_MAX && holt_rand_next(&w->client_rand) % 4 == 0;
+  bool gives_up =
+      !repeats && !l->may_have_happened && l->history != SIZE_MAX && holt_rand_next(&w->client_rand) % 4 == 0;
   if (gives_up) {
     holt_history_fail(&w->history, l->history, w->event_count);
     finish(w, e->a, e->b);
@@ -147,7 +152,7 @@ static void on_answer(struct rsim *w, const struct rsim_event *e) {
 static void on_timeout(struct rsim *w, const struct rsim_event *e) {
   struct rsim_lane *l = &w->clients[e->a].lanes[e->b];
   if (!l->is_busy || l->attempt != e->c) return;
-  if (e->code == 0) l->may_have_happened = true; /* no answer: it may still be under way */
+  if (e->code == 0) l->may_have_happened = true;     /* no answer: it may still be under way */
   if (l->attempts >= 30 && l->history != SIZE_MAX) { /* given up: nobody knows */
     w->result->unknown++;
     finish(w, e->a, e->b);
@@ -156,13 +161,19 @@ static void on_timeout(struct rsim *w, const struct rsim_event *e) {
   attempt(w, e->a, e->b);
 }
 
-/* --- At a member ----------------------------------------------------------------------------------------- */
+/* --- At a member -----------------------------------------------------------------------------------------
+ */
 
 static void answer(struct rsim *w, const struct rsim_wait *wait, int code, uint64_t value) {
-  if (!w->is_healing && holt__rsim_has(w, HOLT_RAFT_SIM_DROP) && holt__rsim_chance(&w->client_rand, 30000)) return;
+  if (!w->is_healing && holt__rsim_has(w, HOLT_RAFT_SIM_DROP) && holt__rsim_chance(&w->client_rand, 30000))
+    return;
   holt__rsim_at(w, holt__rsim_between(&w->client_rand, 10, 400),
-                (struct rsim_event){.type = RSIM_ANSWER, .a = wait->client, .b = wait->lane, .c = wait->attempt,
-                                    .code = code, .value = value});
+                (struct rsim_event){.type = RSIM_ANSWER,
+                                    .a = wait->client,
+                                    .b = wait->lane,
+                                    .c = wait->attempt,
+                                    .code = code,
+                                    .value = value});
 }
 
 static void drop_wait(struct rsim_host *h, size_t i) {
@@ -173,21 +184,29 @@ static void acknowledge(struct rsim *w, uint64_t index) {
   if (index > w->acked_index) w->acked_index = index;
 }
 
-static void propose(struct rsim *w, struct rsim_host *h, struct rsim_client *c, struct rsim_lane *l, uint64_t tag) {
+static void propose(struct rsim *w, struct rsim_host *h, struct rsim_client *c, struct rsim_lane *l,
+                    uint64_t tag) {
   uint8_t command[RSIM_COMMAND_BYTES], noise[300] = {RSIM_NOISE};
   command[0] = l->kind;
   holt_put_u64(command + 1, l->key);
   holt_put_u64(command + 9, l->value);
   holt_put_u64(command + 17, l->expected);
-  struct holt_raft_entry entries[4] = {{.type = HOLT_RAFT_COMMAND, .client = l->client, .seq = l->seq, .low = low_of(c),
-                                        .data = command, .len = sizeof command}};
+  struct holt_raft_entry entries[4] = {{.type = HOLT_RAFT_COMMAND,
+                                        .client = l->client,
+                                        .seq = l->seq,
+                                        .low = low_of(c),
+                                        .data = command,
+                                        .len = sizeof command}};
   size_t count = 1;
   uint64_t draw = holt_rand_next(&w->client_rand);
   for (; count < 4 && draw % 8 == 0; count++, draw >>= 3)
     entries[count] = (struct holt_raft_entry){
         .type = HOLT_RAFT_COMMAND, .data = noise, .len = (uint32_t)(draw >> 10) % (uint32_t)sizeof noise};
-  struct holt_raft_event event = {.type = HOLT_RAFT_EV_PROPOSE, .now_ms = holt__rsim_host_now(w, h),
-                                  .entries = entries, .count = count, .tag = tag};
+  struct holt_raft_event event = {.type = HOLT_RAFT_EV_PROPOSE,
+                                  .now_ms = holt__rsim_host_now(w, h),
+                                  .entries = entries,
+                                  .count = count,
+                                  .tag = tag};
   holt__rsim_host_after(w, h, holt_raft_driver_step(&h->driver, &event));
 }
 
@@ -196,7 +215,8 @@ static void on_ask(struct rsim *w, const struct rsim_event *e) {
   struct rsim_lane *l = &c->lanes[e->b];
   struct rsim_host *h = &w->hosts[e->host];
   if (!l->is_busy || l->attempt != e->c) return;
-  struct rsim_wait wait = {.client = e->a, .lane = e->b, .is_read = l->is_read, .attempt = e->c, .floor = l->floor};
+  struct rsim_wait wait = {
+      .client = e->a, .lane = e->b, .is_read = l->is_read, .attempt = e->c, .floor = l->floor};
   if (!h->is_up) {
     answer(w, &wait, HOLT_EREFUSED, 0);
     return;
@@ -209,8 +229,8 @@ static void on_ask(struct rsim *w, const struct rsim_event *e) {
     return;
   }
   h->waits[h->wait_count - 1].floor = w->acked_index; /* the read begins here */
-  struct holt_raft_event event = {.type = HOLT_RAFT_EV_READ, .now_ms = holt__rsim_host_now(w, h),
-                                  .tag = tag_of(e->a, e->b, e->c)};
+  struct holt_raft_event event = {
+      .type = HOLT_RAFT_EV_READ, .now_ms = holt__rsim_host_now(w, h), .tag = tag_of(e->a, e->b, e->c)};
   holt__rsim_host_after(w, h, holt_raft_driver_step(&h->driver, &event));
 }
 
@@ -230,8 +250,9 @@ void holt__rsim_client_done(struct rsim *w, struct rsim_host *h, const struct ho
     wait->index = done->index;
     wait->term = done->term;
     if (wait->is_read && done->index < wait->floor)
-      holt__rsim_fail(w, "read_index", "n%u may read at %llu, but %llu was acknowledged before the read began",
-                      h->place, (ull)done->index, (ull)wait->floor);
+      holt__rsim_fail(w, "read_index",
+                      "n%u may read at %llu, but %llu was acknowledged before the read began", h->place,
+                      (ull)done->index, (ull)wait->floor);
     if (!wait->is_read && done->index <= h->fsm.index) { /* applied before it was told where: ask again */
       answer(w, wait, HOLT_EUNKNOWN, 0);
       drop_wait(h, i);
@@ -262,15 +283,25 @@ void holt__rsim_client_reads(struct rsim *w, struct rsim_host *h) {
   }
 }
 
-/* --- Events ------------------------------------------------------------------------------------------------ */
+/* --- Events ------------------------------------------------------------------------------------------------
+ */
 
 void holt__rsim_client_event(struct rsim *w, const struct rsim_event *e) {
   switch (e->type) {
-    case RSIM_ASK: on_ask(w, e); break;
-    case RSIM_ANSWER: on_answer(w, e); break;
-    case RSIM_TIMEOUT: on_timeout(w, e); break;
-    case RSIM_THINK: begin(w, e->a, e->b); break;
-    default: HOLT_ASSERT(false);
+  case RSIM_ASK:
+    on_ask(w, e);
+    break;
+  case RSIM_ANSWER:
+    on_answer(w, e);
+    break;
+  case RSIM_TIMEOUT:
+    on_timeout(w, e);
+    break;
+  case RSIM_THINK:
+    begin(w, e->a, e->b);
+    break;
+  default:
+    HOLT_ASSERT(false);
   }
 }
 

@@ -38,15 +38,18 @@ static uint32_t pick(struct holt_rand *r, const uint32_t *from, size_t count) {
   pick((r), (const uint32_t[]){__VA_ARGS__}, sizeof((const uint32_t[]){__VA_ARGS__}) / sizeof(uint32_t))
 
 static uint32_t draw_faults(struct holt_rand *r, enum holt_raft_sim_profile profile) {
-  static const uint32_t sets[] = {0, NETWORK, DISK, PROCESS, MEMBERSHIP, (1u << HOLT_RAFT_SIM_FAULT_COUNT) - 1};
+  static const uint32_t sets[] = {0,       NETWORK,    DISK,
+                                  PROCESS, MEMBERSHIP, (1u << HOLT_RAFT_SIM_FAULT_COUNT) - 1};
   uint32_t all = sets[profile];
-  uint32_t share = PICK(r, 1, 2, 3, 5, 7), faults = 0; /* eighths: some seeds know few faults, some nearly all */
+  uint32_t share = PICK(r, 1, 2, 3, 5, 7),
+           faults = 0; /* eighths: some seeds know few faults, some nearly all */
   for (unsigned i = 0; i < HOLT_RAFT_SIM_FAULT_COUNT; i++)
     if ((all >> i & 1) && holt_rand_next(r) % 8 < share) faults |= 1u << i;
   return faults;
 }
 
-struct holt_raft_sim_config holt_raft_sim_draw(uint64_t seed, enum holt_raft_sim_profile profile, uint64_t events) {
+struct holt_raft_sim_config holt_raft_sim_draw(uint64_t seed, enum holt_raft_sim_profile profile,
+                                               uint64_t events) {
   struct holt_rand rand, *r = &rand;
   holt_rand_seed(r, seed * 8 + profile);
   struct holt_raft_sim_config c = {.seed = seed, .events = events, .faults = draw_faults(r, profile)};
@@ -76,18 +79,21 @@ struct holt_raft_sim_config holt_raft_sim_draw(uint64_t seed, enum holt_raft_sim
 }
 
 void holt_raft_sim_describe(const struct holt_raft_sim_config *c, char out[500]) {
-  size_t at = (size_t)snprintf(
-      out, 500, "seed %llu, %llu events: %u voters, %u learners, %u clients, %s%s%s%s, election %u ms, heartbeat %u ms, "
-                "append %u, inflight %u, snapshot after %u, keep %u;",
-      (unsigned long long)c->seed, (unsigned long long)c->events, c->voters, c->learners, c->clients,
-      c->is_memory ? "logs in memory" : "logs on disk", c->lease_reads ? ", leases" : "",
-      c->has_priorities ? ", priorities" : "", c->syncs_at_once ? ", syncs at once" : "", c->election_ms,
-      c->heartbeat_ms, c->append_bytes, c->inflight_messages, c->snapshot_entries, c->keep_entries);
+  size_t at = (size_t)snprintf(out, 500,
+                               "seed %llu, %llu events: %u voters, %u learners, %u clients, %s%s%s%s, "
+                               "election %u ms, heartbeat %u ms, "
+                               "append %u, inflight %u, snapshot after %u, keep %u;",
+                               (unsigned long long)c->seed, (unsigned long long)c->events, c->voters,
+                               c->learners, c->clients, c->is_memory ? "logs in memory" : "logs on disk",
+                               c->lease_reads ? ", leases" : "", c->has_priorities ? ", priorities" : "",
+                               c->syncs_at_once ? ", syncs at once" : "", c->election_ms, c->heartbeat_ms,
+                               c->append_bytes, c->inflight_messages, c->snapshot_entries, c->keep_entries);
   for (unsigned i = 0; i < HOLT_RAFT_SIM_FAULT_COUNT && at < 480; i++)
     if (c->faults >> i & 1) at += (size_t)snprintf(out + at, 500 - at, " %s", fault_words[i]);
 }
 
-/* --- Shrinking --------------------------------------------------------------------------------------------- */
+/* --- Shrinking ---------------------------------------------------------------------------------------------
+ */
 
 static bool still_fails(const struct holt_raft_sim_config *trial, struct holt_raft_sim_config *config,
                         struct holt_raft_sim_result *result, unsigned *tries) {
@@ -101,7 +107,8 @@ static bool still_fails(const struct holt_raft_sim_config *trial, struct holt_ra
   return true;
 }
 
-void holt_raft_sim_shrink(struct holt_raft_sim_config *config, struct holt_raft_sim_result *result, unsigned tries) {
+void holt_raft_sim_shrink(struct holt_raft_sim_config *config, struct holt_raft_sim_result *result,
+                          unsigned tries) {
   struct holt_raft_sim_config trial;
   for (unsigned i = 0; i < HOLT_RAFT_SIM_FAULT_COUNT; i++) {
     if (!(config->faults >> i & 1)) continue;

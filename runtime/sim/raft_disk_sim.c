@@ -1,7 +1,7 @@
 /* raft_disk_sim.c - a disk that takes its time and forgets what was not synced.
  *
- * Writes queue up; one sync covers all that were queued when it began, and whoever waits is told at its end. A
- * crash loses what was not synced: all of it, or all but a prefix. What was synced stays. */
+ * Writes queue up; one sync covers all that were queued when it began, and whoever waits is told at its end.
+ * A crash loses what was not synced: all of it, or all but a prefix. What was synced stays. */
 #include <stdlib.h>
 
 #include "base/err.h"
@@ -80,9 +80,11 @@ int holt__rsim_disk_write(struct rsim *w, struct rsim_host *h, const struct holt
   write->is_reset = persist->is_reset;
   write->count = persist->count;
   write->snapshot_index = persist->snapshot == NULL ? 0 : persist->snapshot->index;
-  write->snapshot_record =
-      persist->snapshot == NULL ? NULL : holt__rsim_record(w, persist->snapshot->index, persist->snapshot->term);
-  if (HOLT_BUG(29) && write->snapshot_index != 0) /* the log is cut before what refers to the snapshot counts */
+  write->snapshot_record = persist->snapshot == NULL
+                               ? NULL
+                               : holt__rsim_record(w, persist->snapshot->index, persist->snapshot->term);
+  if (HOLT_BUG(29) &&
+      write->snapshot_index != 0) /* the log is cut before what refers to the snapshot counts */
     holt__rsim_log_drop(&d->log, write->snapshot_index, write->snapshot_record, write->is_reset);
   if (w->config.syncs_at_once && d->write_count == 1) {
     commit(d, write);
@@ -154,17 +156,20 @@ struct rsim_file *holt__rsim_disk_file(struct rsim_disk *disk, uint64_t index) {
   return NULL;
 }
 
-/* Remove what lies before the snapshot that the durable log refers to, but for one, and what is being sent. */
+/* Remove what lies before the snapshot that the durable log refers to, but for one, and what is being sent.
+ */
 static void clean(struct rsim_host *h) {
   struct rsim_disk *d = &h->self->disk;
   struct holt_raft_status status = {0};
   uint64_t before = 0;
   if (h->is_up) holt_raft_status(h->raft, &status);
   for (int i = 0; i < RSIM_FILES; i++)
-    if (d->file[i].meta.index < d->snapshot_index && d->file[i].meta.index > before) before = d->file[i].meta.index;
+    if (d->file[i].meta.index < d->snapshot_index && d->file[i].meta.index > before)
+      before = d->file[i].meta.index;
   for (int i = 0; i < RSIM_FILES; i++) {
     uint64_t index = d->file[i].meta.index;
-    if (index == 0 || index >= d->snapshot_index || index == before || index == status.sending_index) continue;
+    if (index == 0 || index >= d->snapshot_index || index == before || index == status.sending_index)
+      continue;
     free(d->file[i].bytes);
     d->file[i] = (struct rsim_file){0};
   }

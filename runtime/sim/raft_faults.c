@@ -1,5 +1,5 @@
-/* raft_faults.c - what goes wrong: each kind of fault has its own chance and its own times, so that switching one
- * off leaves the others nearly as they were. */
+/* raft_faults.c - what goes wrong: each kind of fault has its own chance and its own times, so that switching
+ * one off leaves the others nearly as they were. */
 #include "sim/raft_sim_impl.h"
 
 static struct holt_rand *rand_of(struct rsim *w, enum holt_raft_sim_fault fault) {
@@ -18,20 +18,24 @@ void holt__rsim_faults_start(struct rsim *w) {
   struct holt_rand *r = &w->rand;
   w->delay_us = holt__rsim_between(r, 100, 2000);
   if (holt__rsim_has(w, HOLT_RAFT_SIM_DROP)) w->drop_ppm = (uint32_t)holt__rsim_between(r, 1000, 150000);
-  if (holt__rsim_has(w, HOLT_RAFT_SIM_DUPLICATE)) w->duplicate_ppm = (uint32_t)holt__rsim_between(r, 1000, 200000);
+  if (holt__rsim_has(w, HOLT_RAFT_SIM_DUPLICATE))
+    w->duplicate_ppm = (uint32_t)holt__rsim_between(r, 1000, 200000);
   if (holt__rsim_has(w, HOLT_RAFT_SIM_STALE)) w->stale_ppm = (uint32_t)holt__rsim_between(r, 5000, 100000);
   for (int i = 0; i < HOLT_RAFT_SIM_FAULT_COUNT; i++)
     if (holt__rsim_has(w, (enum holt_raft_sim_fault)i)) again(w, (enum holt_raft_sim_fault)i);
 }
 
-/* --- What may be lost -------------------------------------------------------------------------------------- */
+/* --- What may be lost --------------------------------------------------------------------------------------
+ */
 
-/* The majorities that matter: the old half, the new one, and the one there will be once learners are promoted. */
+/* The majorities that matter: the old half, the new one, and the one there will be once learners are
+ * promoted. */
 enum half { OLD, NEW, FUTURE };
 
-/* Whether one of them keeps a living majority of members that may lead: others may hold the longest log, vote for
- * nobody with a shorter one, and not stand themselves. */
-static bool half_survives(const struct rsim *w, const struct holt_raft_conf *conf, uint64_t lost_id, enum half half) {
+/* Whether one of them keeps a living majority of members that may lead: others may hold the longest log, vote
+ * for nobody with a shorter one, and not stand themselves. */
+static bool half_survives(const struct rsim *w, const struct holt_raft_conf *conf, uint64_t lost_id,
+                          enum half half) {
   unsigned count = 0, alive = 0, leading = 0;
   for (uint32_t i = 0; i < conf->count; i++) {
     const struct holt_raft_member *m = &conf->members[i];
@@ -59,7 +63,8 @@ bool holt__rsim_can_lose(const struct rsim *w, const struct rsim_host *h) {
     const struct rsim_host *other = &w->hosts[i];
     if (other->self->is_lost || other->conf.count == 0) continue;
     bool is_in = false;
-    for (uint32_t k = 0; k < other->conf.count; k++) is_in = is_in || other->conf.members[k].id == h->self->id;
+    for (uint32_t k = 0; k < other->conf.count; k++)
+      is_in = is_in || other->conf.members[k].id == h->self->id;
     if (!is_in) continue;
     for (enum half half = OLD; half <= FUTURE; half++)
       if (!half_survives(w, &other->conf, h->self->id, half)) return false;
@@ -67,7 +72,8 @@ bool holt__rsim_can_lose(const struct rsim *w, const struct rsim_host *h) {
   return true;
 }
 
-/* --- The network --------------------------------------------------------------------------------------------- */
+/* --- The network
+ * --------------------------------------------------------------------------------------------- */
 
 static void cut_links(struct rsim *w, const struct rsim_cut *cut, int by) {
   for (unsigned a = 0; a < w->host_count; a++)
@@ -101,34 +107,42 @@ void holt__rsim_heal(struct rsim *w, unsigned at) {
   RSIM_SAY(w, "%s is over", holt_raft_sim_fault_word((enum holt_raft_sim_fault)c->kind));
 }
 
-static void network_fault(struct rsim *w, enum holt_raft_sim_fault fault, struct holt_rand *r, uint64_t long_us) {
+static void network_fault(struct rsim *w, enum holt_raft_sim_fault fault, struct holt_rand *r,
+                          uint64_t long_us) {
   uint32_t all = (1u << w->host_count) - 1, side = (uint32_t)holt_rand_next(r) & all;
-  unsigned a = (unsigned)(holt_rand_next(r) % w->host_count), b = (unsigned)(holt_rand_next(r) % w->host_count);
+  unsigned a = (unsigned)(holt_rand_next(r) % w->host_count),
+           b = (unsigned)(holt_rand_next(r) % w->host_count);
   struct rsim_host *leader = holt__rsim_leader(w);
   if (leader != NULL && holt__rsim_chance(r, 500000)) a = leader->place; /* it hurts most there */
   switch (fault) {
-    case HOLT_RAFT_SIM_SPLIT:
-      if (holt__rsim_chance(r, 300000)) side = 1u << a; /* one alone */
-      cut(w, fault, side, all & ~side, long_us);
-      cut(w, fault, all & ~side, side, long_us);
-      break;
-    case HOLT_RAFT_SIM_ONE_WAY:
-      if (holt__rsim_chance(r, 500000))
-        cut(w, fault, 1u << a, all, long_us);
-      else
-        cut(w, fault, all, 1u << a, long_us);
-      break;
-    case HOLT_RAFT_SIM_PARTIAL:
-      cut(w, fault, 1u << a, 1u << b, long_us);
-      cut(w, fault, 1u << b, 1u << a, long_us);
-      break;
-    case HOLT_RAFT_SIM_SLOW_LINK: cut(w, fault, 1u << a, 1u << b, long_us); break;
-    case HOLT_RAFT_SIM_BURST: w->links[a][b].burst_until_us = w->now_us + long_us / 2; break;
-    default: HOLT_ASSERT(false);
+  case HOLT_RAFT_SIM_SPLIT:
+    if (holt__rsim_chance(r, 300000)) side = 1u << a; /* one alone */
+    cut(w, fault, side, all & ~side, long_us);
+    cut(w, fault, all & ~side, side, long_us);
+    break;
+  case HOLT_RAFT_SIM_ONE_WAY:
+    if (holt__rsim_chance(r, 500000))
+      cut(w, fault, 1u << a, all, long_us);
+    else
+      cut(w, fault, all, 1u << a, long_us);
+    break;
+  case HOLT_RAFT_SIM_PARTIAL:
+    cut(w, fault, 1u << a, 1u << b, long_us);
+    cut(w, fault, 1u << b, 1u << a, long_us);
+    break;
+  case HOLT_RAFT_SIM_SLOW_LINK:
+    cut(w, fault, 1u << a, 1u << b, long_us);
+    break;
+  case HOLT_RAFT_SIM_BURST:
+    w->links[a][b].burst_until_us = w->now_us + long_us / 2;
+    break;
+  default:
+    HOLT_ASSERT(false);
   }
 }
 
-/* --- Hosts ----------------------------------------------------------------------------------------------------- */
+/* --- Hosts
+ * ----------------------------------------------------------------------------------------------------- */
 
 static struct rsim_host *victim(struct rsim *w, struct holt_rand *r) {
   struct rsim_host *leader = holt__rsim_leader(w);
@@ -167,37 +181,50 @@ static bool fail_disk(struct rsim *w, struct rsim_host *h, bool is_broken) {
   return true;
 }
 
-static bool host_fault(struct rsim *w, enum holt_raft_sim_fault fault, struct holt_rand *r, uint64_t long_us) {
+static bool host_fault(struct rsim *w, enum holt_raft_sim_fault fault, struct holt_rand *r,
+                       uint64_t long_us) {
   struct rsim_host *h = victim(w, r);
   switch (fault) {
-    case HOLT_RAFT_SIM_DISK_SLOW: h->self->disk.slow_until_us = w->now_us + long_us; return true;
-    case HOLT_RAFT_SIM_DISK_STALL:
-      h->self->disk.stall_until_us = w->now_us + long_us;
-      RSIM_SAY(w, "the disk of n%u stands still for %llu ms", h->place, (unsigned long long)long_us / 1000);
-      return true;
-    case HOLT_RAFT_SIM_DISK_ERROR: return fail_disk(w, h, true);
-    case HOLT_RAFT_SIM_DISK_FULL: return fail_disk(w, h, false);
-    case HOLT_RAFT_SIM_CRASH: return crash(w, h);
-    case HOLT_RAFT_SIM_CRASH_ALL: crash_all(w); return true;
-    case HOLT_RAFT_SIM_PAUSE:
-      if (h->is_up) h->paused_until_us = w->now_us + long_us;
-      RSIM_SAY(w, "n%u is paused for %llu ms", h->place, (unsigned long long)long_us / 1000);
-      return h->is_up;
-    case HOLT_RAFT_SIM_CLOCK_RATE:
-      set_clock(w, h, (1u << 20) * holt__rsim_between(r, 800, 1200) / 1000, 0);
-      return true;
-    case HOLT_RAFT_SIM_CLOCK_JUMP: set_clock(w, h, h->clock_rate, long_us); return true;
-    case HOLT_RAFT_SIM_STARVE: h->starved_until_us = w->now_us + long_us; return true;
-    case HOLT_RAFT_SIM_TRANSFER: {
-      struct rsim_host *leader = holt__rsim_leader(w);
-      if (leader == NULL || leader->paused_until_us > w->now_us) return false;
-      struct holt_raft_event event = {.type = HOLT_RAFT_EV_TRANSFER, .now_ms = holt__rsim_host_now(w, leader)};
-      if (holt__rsim_chance(r, 500000)) event.id = h->self->id;
-      if (holt__rsim_chance(r, 100000)) event.type = HOLT_RAFT_EV_STEP_DOWN;
-      holt__rsim_host_after(w, leader, holt_raft_driver_step(&leader->driver, &event));
-      return true;
-    }
-    default: return false;
+  case HOLT_RAFT_SIM_DISK_SLOW:
+    h->self->disk.slow_until_us = w->now_us + long_us;
+    return true;
+  case HOLT_RAFT_SIM_DISK_STALL:
+    h->self->disk.stall_until_us = w->now_us + long_us;
+    RSIM_SAY(w, "the disk of n%u stands still for %llu ms", h->place, (unsigned long long)long_us / 1000);
+    return true;
+  case HOLT_RAFT_SIM_DISK_ERROR:
+    return fail_disk(w, h, true);
+  case HOLT_RAFT_SIM_DISK_FULL:
+    return fail_disk(w, h, false);
+  case HOLT_RAFT_SIM_CRASH:
+    return crash(w, h);
+  case HOLT_RAFT_SIM_CRASH_ALL:
+    crash_all(w);
+    return true;
+  case HOLT_RAFT_SIM_PAUSE:
+    if (h->is_up) h->paused_until_us = w->now_us + long_us;
+    RSIM_SAY(w, "n%u is paused for %llu ms", h->place, (unsigned long long)long_us / 1000);
+    return h->is_up;
+  case HOLT_RAFT_SIM_CLOCK_RATE:
+    set_clock(w, h, (1u << 20) * holt__rsim_between(r, 800, 1200) / 1000, 0);
+    return true;
+  case HOLT_RAFT_SIM_CLOCK_JUMP:
+    set_clock(w, h, h->clock_rate, long_us);
+    return true;
+  case HOLT_RAFT_SIM_STARVE:
+    h->starved_until_us = w->now_us + long_us;
+    return true;
+  case HOLT_RAFT_SIM_TRANSFER: {
+    struct rsim_host *leader = holt__rsim_leader(w);
+    if (leader == NULL || leader->paused_until_us > w->now_us) return false;
+    struct holt_raft_event event = {.type = HOLT_RAFT_EV_TRANSFER, .now_ms = holt__rsim_host_now(w, leader)};
+    if (holt__rsim_chance(r, 500000)) event.id = h->self->id;
+    if (holt__rsim_chance(r, 100000)) event.type = HOLT_RAFT_EV_STEP_DOWN;
+    holt__rsim_host_after(w, leader, holt_raft_driver_step(&leader->driver, &event));
+    return true;
+  }
+  default:
+    return false;
   }
 }
 
@@ -208,21 +235,28 @@ void holt__rsim_fault(struct rsim *w, enum holt_raft_sim_fault fault) {
   bool is_done = true;
   again(w, fault);
   switch (fault) {
-    case HOLT_RAFT_SIM_JITTER:
-    case HOLT_RAFT_SIM_DROP:
-    case HOLT_RAFT_SIM_DUPLICATE:
-    case HOLT_RAFT_SIM_SNAPSHOT_FAIL:
-    case HOLT_RAFT_SIM_CRASH_SYNC:
-    case HOLT_RAFT_SIM_LATE_APPLY:
-    case HOLT_RAFT_SIM_READMIT: return; /* these act all the time, elsewhere */
-    case HOLT_RAFT_SIM_CHURN: return;   /* the operator's */
-    case HOLT_RAFT_SIM_STALE: holt__rsim_net_replay(w); return;
-    case HOLT_RAFT_SIM_SPLIT:
-    case HOLT_RAFT_SIM_ONE_WAY:
-    case HOLT_RAFT_SIM_PARTIAL:
-    case HOLT_RAFT_SIM_SLOW_LINK:
-    case HOLT_RAFT_SIM_BURST: network_fault(w, fault, r, long_us); break;
-    default: is_done = host_fault(w, fault, r, long_us);
+  case HOLT_RAFT_SIM_JITTER:
+  case HOLT_RAFT_SIM_DROP:
+  case HOLT_RAFT_SIM_DUPLICATE:
+  case HOLT_RAFT_SIM_SNAPSHOT_FAIL:
+  case HOLT_RAFT_SIM_CRASH_SYNC:
+  case HOLT_RAFT_SIM_LATE_APPLY:
+  case HOLT_RAFT_SIM_READMIT:
+    return; /* these act all the time, elsewhere */
+  case HOLT_RAFT_SIM_CHURN:
+    return; /* the operator's */
+  case HOLT_RAFT_SIM_STALE:
+    holt__rsim_net_replay(w);
+    return;
+  case HOLT_RAFT_SIM_SPLIT:
+  case HOLT_RAFT_SIM_ONE_WAY:
+  case HOLT_RAFT_SIM_PARTIAL:
+  case HOLT_RAFT_SIM_SLOW_LINK:
+  case HOLT_RAFT_SIM_BURST:
+    network_fault(w, fault, r, long_us);
+    break;
+  default:
+    is_done = host_fault(w, fault, r, long_us);
   }
   if (is_done) holt__rsim_count(w, fault);
 }
@@ -239,7 +273,8 @@ void holt__rsim_heal_all(struct rsim *w) {
       h->self->disk.is_full = false;
       if (h->is_up) holt__rsim_host_crash(w, h, "to start again");
     }
-    if (!h->is_up) holt__rsim_at(w, 1000, (struct rsim_event){.type = RSIM_START, .host = h->place, .life = h->life});
+    if (!h->is_up)
+      holt__rsim_at(w, 1000, (struct rsim_event){.type = RSIM_START, .host = h->place, .life = h->life});
     set_clock(w, h, 1u << 20, 0);
   }
 }

@@ -1,7 +1,7 @@
 /* raft_fsm_sim.c - the state machine of a simulated member: a map, a queue and the table of sessions.
  *
- * A command is 25 bytes: what (enum holt_history_kind or rsim_command), key, value, expected. Its hash is kept up
- * with each change, so that two members can be compared after every entry. */
+ * A command is 25 bytes: what (enum holt_history_kind or rsim_command), key, value, expected. Its hash is
+ * kept up with each change, so that two members can be compared after every entry. */
 #include <stdlib.h>
 
 #include "base/err.h"
@@ -58,18 +58,23 @@ static uint64_t perform(struct rsim_fsm *fsm, uint8_t kind, uint64_t key, uint64
   if (kind == HOLT_HISTORY_POP) return pop(fsm);
   uint64_t found = fsm->values[key];
   switch (kind) {
-    case HOLT_HISTORY_SET: set(fsm, key, value); break;
-    case HOLT_HISTORY_INSERT:
-      if (found == HOLT_HISTORY_ABSENT) set(fsm, key, value);
-      break;
-    case HOLT_HISTORY_UPDATE_IF:
-      if (found == expected) set(fsm, key, value);
-      break;
-    case HOLT_HISTORY_REMOVE: set(fsm, key, HOLT_HISTORY_ABSENT); break;
-    case HOLT_HISTORY_REMOVE_IF:
-      if (found == expected) set(fsm, key, HOLT_HISTORY_ABSENT);
-      break;
-    default: break;
+  case HOLT_HISTORY_SET:
+    set(fsm, key, value);
+    break;
+  case HOLT_HISTORY_INSERT:
+    if (found == HOLT_HISTORY_ABSENT) set(fsm, key, value);
+    break;
+  case HOLT_HISTORY_UPDATE_IF:
+    if (found == expected) set(fsm, key, value);
+    break;
+  case HOLT_HISTORY_REMOVE:
+    set(fsm, key, HOLT_HISTORY_ABSENT);
+    break;
+  case HOLT_HISTORY_REMOVE_IF:
+    if (found == expected) set(fsm, key, HOLT_HISTORY_ABSENT);
+    break;
+  default:
+    break;
   }
   return found;
 }
@@ -77,14 +82,20 @@ static uint64_t perform(struct rsim_fsm *fsm, uint8_t kind, uint64_t key, uint64
 static struct rsim_result once(struct rsim *w, struct rsim_fsm *fsm, const struct holt_raft_entry *entry) {
   struct holt_buf before;
   switch (holt_sessions_begin(&fsm->sessions, entry->client, entry->seq, entry->low, &before)) {
-    case HOLT_SESSION_DUPLICATE: return (struct rsim_result){.value = holt_get_u64(before.data)};
-    case HOLT_SESSION_FORGOTTEN: return (struct rsim_result){.code = HOLT_ECANCELED};
-    case HOLT_SESSION_UNKNOWN: return (struct rsim_result){.code = HOLT_ENOTFOUND};
-    case HOLT_SESSION_TOO_FAR: return (struct rsim_result){.code = HOLT_EFULL};
-    case HOLT_SESSION_NEW: break;
+  case HOLT_SESSION_DUPLICATE:
+    return (struct rsim_result){.value = holt_get_u64(before.data)};
+  case HOLT_SESSION_FORGOTTEN:
+    return (struct rsim_result){.code = HOLT_ECANCELED};
+  case HOLT_SESSION_UNKNOWN:
+    return (struct rsim_result){.code = HOLT_ENOTFOUND};
+  case HOLT_SESSION_TOO_FAR:
+    return (struct rsim_result){.code = HOLT_EFULL};
+  case HOLT_SESSION_NEW:
+    break;
   }
   const uint8_t *at = entry->data;
-  uint64_t value = perform(fsm, at[0], holt_get_u64(at + 1) % RSIM_KEYS, holt_get_u64(at + 9), holt_get_u64(at + 17));
+  uint64_t value =
+      perform(fsm, at[0], holt_get_u64(at + 1) % RSIM_KEYS, holt_get_u64(at + 9), holt_get_u64(at + 17));
   uint64_t key = holt_hash_u64(entry->client) ^ entry->seq;
   uintptr_t index = (uintptr_t)holt_map_get(&w->effects, key);
   if (index == 0) {
@@ -92,8 +103,8 @@ static struct rsim_result once(struct rsim *w, struct rsim_fsm *fsm, const struc
     holt_map_set(&w->outcomes, key, (void *)(uintptr_t)(value + 2)); /* absent is UINT64_MAX: it becomes 1 */
   } else if (index != entry->index) {
     holt__rsim_fail(w, "exactly_once", "operation %llu of client %llu was applied at %llu and again at %llu",
-                    (unsigned long long)entry->seq, (unsigned long long)entry->client, (unsigned long long)index,
-                    (unsigned long long)entry->index);
+                    (unsigned long long)entry->seq, (unsigned long long)entry->client,
+                    (unsigned long long)index, (unsigned long long)entry->index);
   } else if ((uintptr_t)holt_map_get(&w->outcomes, key) != (uintptr_t)(value + 2)) {
     holt__rsim_fail(w, "one_result", "operation %llu of client %llu answered differently at two members",
                     (unsigned long long)entry->seq, (unsigned long long)entry->client);
@@ -104,15 +115,22 @@ static struct rsim_result once(struct rsim *w, struct rsim_fsm *fsm, const struc
   return (struct rsim_result){.value = value};
 }
 
-struct rsim_result holt__rsim_fsm_apply(struct rsim *w, struct rsim_fsm *fsm, const struct holt_raft_entry *entry) {
+struct rsim_result holt__rsim_fsm_apply(struct rsim *w, struct rsim_fsm *fsm,
+                                        const struct holt_raft_entry *entry) {
   fsm->index = entry->index;
   fsm->chain = holt_hash_u64(fsm->chain ^ (entry->index << 20) ^ entry->term);
   if (entry->type != HOLT_RAFT_COMMAND || entry->len < RSIM_COMMAND_BYTES) return (struct rsim_result){0};
   switch (entry->data[0]) {
-    case RSIM_OPEN: holt_sessions_open(&fsm->sessions, entry->client); return (struct rsim_result){0};
-    case RSIM_CLOSE: holt_sessions_close(&fsm->sessions, entry->client); return (struct rsim_result){0};
-    case RSIM_NOISE: return (struct rsim_result){0};
-    default: return once(w, fsm, entry);
+  case RSIM_OPEN:
+    holt_sessions_open(&fsm->sessions, entry->client);
+    return (struct rsim_result){0};
+  case RSIM_CLOSE:
+    holt_sessions_close(&fsm->sessions, entry->client);
+    return (struct rsim_result){0};
+  case RSIM_NOISE:
+    return (struct rsim_result){0};
+  default:
+    return once(w, fsm, entry);
   }
 }
 

@@ -1,4 +1,5 @@
-/* raft_host.c - one machine: a process with its core, driver, log and state machine; its clock; its deaths. */
+/* raft_host.c - one machine: a process with its core, driver, log and state machine; its clock; its deaths.
+ */
 #include <stdlib.h>
 
 #include "base/err.h"
@@ -27,7 +28,8 @@ static void arm(struct rsim *w, struct rsim_host *h) {
                 (struct rsim_event){.type = RSIM_TIMER, .host = h->place, .life = h->life, .value = at});
 }
 
-/* --- What the driver asks for ---------------------------------------------------------------------------- */
+/* --- What the driver asks for ----------------------------------------------------------------------------
+ */
 
 static int io_persist(void *arg, const struct holt_raft_persist *persist) {
   struct rsim_host *h = arg;
@@ -46,6 +48,19 @@ static int io_persist(void *arg, const struct holt_raft_persist *persist) {
   return holt__rsim_disk_write(w, h, persist, h->records);
 }
 
+static void say_message(struct rsim *w, struct rsim_host *h, const struct holt_raft_message *m) {
+  static const char *const words[] = {
+      "",     "append",     "append reply", "heartbeat",      "heartbeat reply",
+      "vote", "vote reply", "snapshot",     "snapshot reply", "timeout now",
+      "read", "read reply", "forward",      "forward reply"};
+  holt__rsim_say(w,
+                 "  n%u -> %llx %s%s%s: term %llu, index %llu (term %llu), commit %llu, %u entries, round "
+                 "%llu, offset %llu, epoch %llu",
+                 h->place, (ull)m->to, m->flags & HOLT_RAFT_PRE ? "pre-" : "", words[m->type],
+                 m->flags & HOLT_RAFT_REJECT ? " refused" : "", (ull)m->term, (ull)m->index, (ull)m->log_term,
+                 (ull)m->commit, m->count, (ull)m->round, (ull)m->offset, (ull)m->epoch);
+}
+
 static void io_send(void *arg, const struct holt_raft_message *message, struct holt_buf bytes) {
   struct rsim_host *h = arg;
   struct rsim *w = h->world;
@@ -53,7 +68,7 @@ static void io_send(void *arg, const struct holt_raft_message *message, struct h
   holt__rsim_watch_send(w, h, message);
   holt__rsim_mix(w, (uint64_t)message->type << 56 ^ message->to << 32 ^ message->index ^ bytes.len << 20);
   if (message->type == HOLT_RAFT_SNAPSHOT) w->snapshots_at++;
-  if (w->phase >= 3) RSIM_SAY(w, "DBG n%u sends %u to %llx: index %llu, flags %u, offset %llu, round %llu, epoch %llu", h->place, message->type, (ull)message->to, (ull)message->index, message->flags, (ull)message->offset, (ull)message->round, (ull)message->epoch);
+  if (w->config.messages && w->config.line != NULL) say_message(w, h, message);
   holt__rsim_net_send(w, h, message, bytes);
 }
 
@@ -62,7 +77,8 @@ static void io_apply(void *arg, const struct holt_raft_entry *entry) {
   struct rsim *w = h->world;
   if (w->has_failed) return;
   if (entry->index != h->fsm.index + 1)
-    holt__rsim_fail(w, "apply_order", "n%u applied %llu after %llu", h->place, (ull)entry->index, (ull)h->fsm.index);
+    holt__rsim_fail(w, "apply_order", "n%u applied %llu after %llu", h->place, (ull)entry->index,
+                    (ull)h->fsm.index);
   struct rsim_result result = holt__rsim_fsm_apply(w, &h->fsm, entry);
   w->result->applied++;
   holt__rsim_watch_applied(w, h);
@@ -99,8 +115,8 @@ static bool snapshot_fails(struct rsim *w, uint32_t ppm) {
   return true;
 }
 
-static int io_snapshot_read(void *arg, const struct holt_raft_snapshot *snapshot, uint64_t offset, uint8_t *out,
-                            uint32_t *len) {
+static int io_snapshot_read(void *arg, const struct holt_raft_snapshot *snapshot, uint64_t offset,
+                            uint8_t *out, uint32_t *len) {
   struct rsim_host *h = arg;
   struct rsim_file *file = holt__rsim_disk_file(&h->self->disk, snapshot->index);
   if (file == NULL || snapshot_fails(h->world, 20000)) return HOLT_ENOTFOUND;
@@ -115,8 +131,8 @@ static int io_snapshot_part(void *arg, const struct holt_raft_part *part) {
   struct rsim *w = h->world;
   if (part->offset == 0) h->incoming_len = 0;
   if (part->offset != h->incoming_len)
-    holt__rsim_fail(w, "snapshot_pieces", "n%u got a piece at %llu, has %zu bytes", h->place, (ull)part->offset,
-                    h->incoming_len);
+    holt__rsim_fail(w, "snapshot_pieces", "n%u got a piece at %llu, has %zu bytes", h->place,
+                    (ull)part->offset, h->incoming_len);
   if (h->incoming_len + part->len > h->incoming_cap) {
     h->incoming_cap = (h->incoming_len + part->len) * 2;
     h->incoming = holt_realloc(h->incoming, h->incoming_cap);
@@ -130,7 +146,8 @@ static int io_snapshot_part(void *arg, const struct holt_raft_part *part) {
   return 0;
 }
 
-static void io_observe(void *arg, const struct holt_raft_event *event, const struct holt_raft_update *update, int rc) {
+static void io_observe(void *arg, const struct holt_raft_event *event, const struct holt_raft_update *update,
+                       int rc) {
   struct rsim_host *h = arg;
   if (rc == 0 && !h->world->has_failed) holt__rsim_watch_step(h->world, h, event, update);
 }
@@ -146,7 +163,8 @@ static const struct holt_raft_driver_io host_io = {
     .observe = io_observe,
 };
 
-/* --- Life and death ---------------------------------------------------------------------------------------- */
+/* --- Life and death ----------------------------------------------------------------------------------------
+ */
 
 static struct rsim_incarnation *incarnation_new(struct rsim *w, struct rsim_host *h) {
   struct rsim_incarnation *self = holt_alloc(sizeof *self);
@@ -170,8 +188,14 @@ static struct holt_raft_entry *restore_entries(const struct rsim_log *log) {
   struct holt_raft_entry *entries = holt_alloc((log->count + 1) * sizeof *entries);
   for (size_t i = 0; i < log->count; i++) {
     const struct rsim_record *r = log->records[log->head + i];
-    entries[i] = (struct holt_raft_entry){.index = r->index, .term = r->term, .client = r->client, .seq = r->seq,
-                                          .low = r->low, .stamp_ms = r->stamp_ms, .data = r->data, .len = r->len,
+    entries[i] = (struct holt_raft_entry){.index = r->index,
+                                          .term = r->term,
+                                          .client = r->client,
+                                          .seq = r->seq,
+                                          .low = r->low,
+                                          .stamp_ms = r->stamp_ms,
+                                          .data = r->data,
+                                          .len = r->len,
                                           .type = r->type};
   }
   return entries;
@@ -204,7 +228,8 @@ static bool load_state(struct rsim *w, struct rsim_host *h, struct holt_raft_res
                     (ull)d->snapshot_index);
     return false;
   }
-  if (holt__rsim_fsm_load(&h->fsm, holt_buf(file->bytes, file->len)) != 0 || h->fsm.index != file->meta.index) {
+  if (holt__rsim_fsm_load(&h->fsm, holt_buf(file->bytes, file->len)) != 0 ||
+      h->fsm.index != file->meta.index) {
     holt__rsim_fail(w, "snapshot_content", "n%u: the snapshot of %llu holds the state at %llu", h->place,
                     (ull)file->meta.index, (ull)h->fsm.index);
     return false;
@@ -225,7 +250,8 @@ void holt__rsim_host_start(struct rsim *w, struct rsim_host *h) {
   int rc = holt_raft_new(&options, &restore, holt__rsim_host_now(w, h), &h->raft);
   free(entries);
   if (rc != 0) {
-    holt__rsim_fail(w, "restore", "n%u cannot start from what its disk holds: %s", h->place, holt_err_text(rc));
+    holt__rsim_fail(w, "restore", "n%u cannot start from what its disk holds: %s", h->place,
+                    holt_err_text(rc));
     return;
   }
   struct holt_raft_driver_options driver = {.snapshot_entries = w->config.snapshot_entries,
@@ -287,7 +313,8 @@ void holt__rsim_host_close(struct rsim *w, struct rsim_host *h) {
   free(h->taking.bytes);
 }
 
-/* --- Events -------------------------------------------------------------------------------------------------- */
+/* --- Events
+ * -------------------------------------------------------------------------------------------------- */
 
 void holt__rsim_host_after(struct rsim *w, struct rsim_host *h, int rc) {
   if (w->has_failed || !h->is_up) return;
@@ -310,8 +337,9 @@ static void on_timer(struct rsim *w, struct rsim_host *h, const struct rsim_even
   h->timer_us = 0;
   if (h->starved_until_us > w->now_us) {
     h->timer_us = h->starved_until_us;
-    holt__rsim_at(w, h->starved_until_us - w->now_us,
-                  (struct rsim_event){.type = RSIM_TIMER, .host = h->place, .life = h->life, .value = h->timer_us});
+    holt__rsim_at(
+        w, h->starved_until_us - w->now_us,
+        (struct rsim_event){.type = RSIM_TIMER, .host = h->place, .life = h->life, .value = h->timer_us});
     return;
   }
   if (holt__rsim_host_now(w, h) < h->driver.deadline_ms) {
@@ -322,7 +350,8 @@ static void on_timer(struct rsim *w, struct rsim_host *h, const struct rsim_even
 }
 
 static void on_message(struct rsim *w, struct rsim_host *h, const struct rsim_event *e) {
-  int rc = holt_raft_driver_receive(&h->driver, holt_buf(e->blob->bytes, e->blob->len), holt__rsim_host_now(w, h));
+  int rc =
+      holt_raft_driver_receive(&h->driver, holt_buf(e->blob->bytes, e->blob->len), holt__rsim_host_now(w, h));
   if (rc == HOLT_EPROTOCOL || rc == HOLT_ETOOLARGE)
     holt__rsim_fail(w, "codec", "n%u cannot read a message of type %u", h->place, e->blob->type);
   holt__rsim_host_after(w, h, rc);
@@ -337,13 +366,15 @@ static void on_taken(struct rsim *w, struct rsim_host *h) {
   if (code == 0) w->result->snapshots_taken++;
   free(h->taking.bytes);
   h->taking = (struct rsim_file){0};
-  holt__rsim_host_after(w, h, holt_raft_driver_snapshot_taken(&h->driver, code, size, holt__rsim_host_now(w, h)));
+  holt__rsim_host_after(w, h,
+                        holt_raft_driver_snapshot_taken(&h->driver, code, size, holt__rsim_host_now(w, h)));
 }
 
 static void on_stored(struct rsim *w, struct rsim_host *h) {
   int code = snapshot_fails(w, 100000) ? HOLT_EIO : 0;
   if (code == 0) {
-    struct rsim_file file = {.meta = h->incoming_meta, .bytes = holt_alloc(h->incoming_len + 1), .len = h->incoming_len};
+    struct rsim_file file = {
+        .meta = h->incoming_meta, .bytes = holt_alloc(h->incoming_len + 1), .len = h->incoming_len};
     memcpy(file.bytes, h->incoming, h->incoming_len);
     code = holt__rsim_disk_keep(h, &file);
     free(file.bytes); /* not taken */
@@ -351,8 +382,8 @@ static void on_stored(struct rsim *w, struct rsim_host *h) {
   if (code == 0) {
     if (holt__rsim_fsm_load(&h->fsm, holt_buf(h->incoming, h->incoming_len)) != 0 ||
         h->fsm.index != h->incoming_meta.index) {
-      holt__rsim_fail(w, "snapshot_content", "n%u received a snapshot of %llu that holds the state at %llu", h->place,
-                      (ull)h->incoming_meta.index, (ull)h->fsm.index);
+      holt__rsim_fail(w, "snapshot_content", "n%u received a snapshot of %llu that holds the state at %llu",
+                      h->place, (ull)h->incoming_meta.index, (ull)h->fsm.index);
       return;
     }
     RSIM_SAY(w, "n%u installs a snapshot of %llu", h->place, (ull)h->fsm.index);
@@ -376,17 +407,32 @@ static void stop(struct rsim *w, struct rsim_host *h) {
 
 void holt__rsim_host_event(struct rsim *w, struct rsim_host *h, const struct rsim_event *e) {
   switch (e->type) {
-    case RSIM_MESSAGE: on_message(w, h, e); break;
-    case RSIM_TIMER: on_timer(w, h, e); break;
-    case RSIM_DISK: holt__rsim_disk_done(w, h); break;
-    case RSIM_APPLY:
-      h->apply_is_due = false;
-      holt__rsim_host_after(w, h, holt_raft_driver_turn(&h->driver, holt__rsim_host_now(w, h)));
-      break;
-    case RSIM_TAKEN: on_taken(w, h); break;
-    case RSIM_STORED: on_stored(w, h); break;
-    case RSIM_START: restart(w, h); break;
-    case RSIM_STOP: stop(w, h); break;
-    default: HOLT_ASSERT(false);
+  case RSIM_MESSAGE:
+    on_message(w, h, e);
+    break;
+  case RSIM_TIMER:
+    on_timer(w, h, e);
+    break;
+  case RSIM_DISK:
+    holt__rsim_disk_done(w, h);
+    break;
+  case RSIM_APPLY:
+    h->apply_is_due = false;
+    holt__rsim_host_after(w, h, holt_raft_driver_turn(&h->driver, holt__rsim_host_now(w, h)));
+    break;
+  case RSIM_TAKEN:
+    on_taken(w, h);
+    break;
+  case RSIM_STORED:
+    on_stored(w, h);
+    break;
+  case RSIM_START:
+    restart(w, h);
+    break;
+  case RSIM_STOP:
+    stop(w, h);
+    break;
+  default:
+    HOLT_ASSERT(false);
   }
 }

@@ -1,4 +1,5 @@
-/* raft_net_sim.c - the network between hosts: delay, loss, copies, cuts, bursts, and old messages come back. */
+/* raft_net_sim.c - the network between hosts: delay, loss, copies, cuts, bursts, and old messages come back.
+ */
 #include <stdlib.h>
 
 #include "sim/raft_sim_impl.h"
@@ -55,7 +56,8 @@ static uint64_t delay_of(struct rsim *w, struct rsim_link *link) {
     if (draw % 16 == 0) delay += (draw >> 8) % (w->delay_us * 30);
     if (draw % 256 == 1) delay += (draw >> 8) % (w->config.election_ms * 2000u);
   }
-  if (link->slow > 0) delay += w->config.election_ms * 300u + holt_rand_next(&w->net_rand) % (w->config.election_ms * 700u);
+  if (link->slow > 0)
+    delay += w->config.election_ms * 300u + holt_rand_next(&w->net_rand) % (w->config.election_ms * 700u);
   if (link->burst_until_us > w->now_us) delay = link->burst_until_us - w->now_us + delay % 50;
   return delay;
 }

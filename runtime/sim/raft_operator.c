@@ -1,5 +1,5 @@
-/* raft_operator.c - whoever looks after the membership: replaces members whose logs are lost, and in churn adds,
- * removes, demotes and readmits others. It never asks for a membership that could not live. */
+/* raft_operator.c - whoever looks after the membership: replaces members whose logs are lost, and in churn
+ * adds, removes, demotes and readmits others. It never asks for a membership that could not live. */
 #include "base/err.h"
 #include "sim/raft_sim_impl.h"
 
@@ -19,14 +19,18 @@ static const struct holt_raft_member *find(const struct holt_raft_conf *conf, ui
 }
 
 static bool ask(struct rsim *w, struct rsim_host *leader, struct holt_raft_change change) {
-  struct holt_raft_event event = {.type = HOLT_RAFT_EV_CHANGE, .now_ms = holt__rsim_host_now(w, leader),
-                                  .changes = &change, .count = 1, .tag = 1};
+  struct holt_raft_event event = {.type = HOLT_RAFT_EV_CHANGE,
+                                  .now_ms = holt__rsim_host_now(w, leader),
+                                  .changes = &change,
+                                  .count = 1,
+                                  .tag = 1};
   static const char *const words[] = {"", "add", "add as learner", "remove", "demote", "set"};
   uint64_t before = holt__rsim_log_last(&leader->log);
   int rc = holt_raft_driver_step(&leader->driver, &event);
   bool is_taken = rc == 0 && holt__rsim_log_last(&leader->log) > before;
   RSIM_SAY(w, "operator at n%u: %s %llx, replacing %llx: %s", leader->place, words[change.type],
-           (unsigned long long)change.id, (unsigned long long)change.replaces, is_taken ? "taken" : "refused");
+           (unsigned long long)change.id, (unsigned long long)change.replaces,
+           is_taken ? "taken" : "refused");
   w->result->changes += is_taken;
   holt__rsim_host_after(w, leader, rc);
   return is_taken;
@@ -37,33 +41,14 @@ static bool is_fresh(const struct rsim_host *leader, const struct rsim_host *h) 
   return h->is_up && !h->self->is_lost && find(&leader->conf, h->self->id) == NULL;
 }
 
-/* Replace one member whose log is lost. */
-static bool repair(struct rsim *w, struct rsim_host *leader) {
-  for (uint32_t i = 0; i < leader->conf.count; i++) {
-    const struct holt_raft_member *m = &leader->conf.members[i];
-    const struct rsim_incarnation *member = holt_map_get(&w->by_id, m->id);
-    if (member == NULL || !member->is_lost) continue;
-    if (m->role == HOLT_RAFT_LEARNER)
-      return ask(w, leader, (struct holt_raft_change){.type = HOLT_RAFT_REMOVE, .id = m->id});
-    bool is_under_way = false;
-    for (uint32_t k = 0; k < leader->conf.count; k++)
-      is_under_way = is_under_way || leader->conf.members[k].replaces == m->id;
-    struct rsim_host *h = &w->hosts[member->host];
-    if (is_under_way || !is_fresh(leader, h)) continue;
-    h->self->was_member = true;
-    return ask(w, leader,
-               (struct holt_raft_change){.type = HOLT_RAFT_ADD, .id = h->self->id, .replaces = m->id,
-                                         .can_lead = m->can_lead, .priority = m->priority});
-  }
-  return false;
-}
-
 struct census {
   unsigned voters, alive, leading;
 };
 
-/* The voters there are, or will be once everything begun is finished, without `id` or with it unable to lead. */
-static struct census count(struct rsim *w, const struct holt_raft_conf *conf, uint64_t id, bool is_leaving, bool is_later) {
+/* The voters there are, or will be once everything begun is finished, without `id` or with it unable to lead.
+ */
+static struct census count(struct rsim *w, const struct holt_raft_conf *conf, uint64_t id, bool is_leaving,
+                           bool is_later) {
   struct census c = {0};
   for (uint32_t i = 0; i < conf->count; i++) {
     const struct holt_raft_member *m = &conf->members[i];
@@ -84,6 +69,43 @@ static bool can_do_without(struct rsim *w, const struct holt_raft_conf *conf, ui
     if (c.voters == 0 || c.alive * 2 <= c.voters || c.leading * 2 <= c.voters) return false;
   }
   return true;
+}
+
+/* Somebody new to take the place of `lost`: on its own machine, or on another. */
+static struct rsim_host *heir_of(struct rsim *w, struct rsim_host *leader,
+                                 const struct rsim_incarnation *lost) {
+  if (is_fresh(leader, &w->hosts[lost->host])) return &w->hosts[lost->host];
+  for (unsigned i = 0; i < w->host_count; i++)
+    if (is_fresh(leader, &w->hosts[i])) return &w->hosts[i];
+  return NULL;
+}
+
+/* Replace one member whose log is lost; when nobody is there to take its place, remove it. */
+static bool repair(struct rsim *w, struct rsim_host *leader) {
+  for (uint32_t i = 0; i < leader->conf.count; i++) {
+    const struct holt_raft_member *m = &leader->conf.members[i];
+    const struct rsim_incarnation *member = holt_map_get(&w->by_id, m->id);
+    if (member == NULL || !member->is_lost) continue;
+    if (m->role == HOLT_RAFT_LEARNER)
+      return ask(w, leader, (struct holt_raft_change){.type = HOLT_RAFT_REMOVE, .id = m->id});
+    bool is_under_way = false;
+    for (uint32_t k = 0; k < leader->conf.count; k++)
+      is_under_way = is_under_way || leader->conf.members[k].replaces == m->id;
+    if (is_under_way) continue;
+    struct rsim_host *heir = w->hosts[member->host].is_up ? heir_of(w, leader, member) : NULL;
+    if (heir == NULL) {
+      if (!w->hosts[member->host].is_up || !can_do_without(w, &leader->conf, m->id, true)) continue;
+      return ask(w, leader, (struct holt_raft_change){.type = HOLT_RAFT_REMOVE, .id = m->id});
+    }
+    heir->self->was_member = true;
+    return ask(w, leader,
+               (struct holt_raft_change){.type = HOLT_RAFT_ADD,
+                                         .id = heir->self->id,
+                                         .replaces = m->id,
+                                         .can_lead = m->can_lead,
+                                         .priority = m->priority});
+  }
+  return false;
 }
 
 static void churn(struct rsim *w, struct rsim_host *leader) {
@@ -120,7 +142,8 @@ static void churn(struct rsim *w, struct rsim_host *leader) {
 
 void holt__rsim_operator(struct rsim *w) {
   uint64_t mean = w->is_healing ? w->config.election_ms * 500u : w->config.mean_fault_ms * 500u;
-  holt__rsim_at(w, mean / 2 + holt_rand_next(&w->operator_rand) % (mean + 1), (struct rsim_event){.type = RSIM_OPERATOR});
+  holt__rsim_at(w, mean / 2 + holt_rand_next(&w->operator_rand) % (mean + 1),
+                (struct rsim_event){.type = RSIM_OPERATOR});
   struct rsim_host *leader = holt__rsim_leader(w);
   if (leader == NULL || leader->paused_until_us > w->now_us || w->phase > 3) return;
   if (repair(w, leader) || w->is_healing || !holt__rsim_has(w, HOLT_RAFT_SIM_CHURN)) return;

@@ -30,14 +30,16 @@ static void say_all(struct rsim *w) {
   static const char *const roles[] = {"", "voter", "learner", "incoming", "outgoing", "demoted"};
   for (unsigned i = 0; i < w->host_count; i++) {
     const struct rsim_host *h = &w->hosts[i];
-    RSIM_SAY(w, "n%u(%llx)%s: role %d, term %llu, leader %llx, log %llu to %llu, committed %llu, applied %llu", i,
-             (ull)h->self->id, h->is_up ? "" : " down", (int)h->role, (ull)h->term, (ull)h->leader, (ull)h->log.base,
-             (ull)holt__rsim_log_last(&h->log), (ull)h->commit, (ull)h->fsm.index);
+    RSIM_SAY(w,
+             "n%u(%llx)%s: role %d, term %llu, leader %llx, log %llu to %llu, committed %llu, applied %llu",
+             i, (ull)h->self->id, h->is_up ? "" : " down", (int)h->role, (ull)h->term, (ull)h->leader,
+             (ull)h->log.base, (ull)holt__rsim_log_last(&h->log), (ull)h->commit, (ull)h->fsm.index);
     for (uint32_t k = 0; k < h->conf.count; k++) {
       const struct holt_raft_member *m = &h->conf.members[k];
       const struct rsim_incarnation *member = holt_map_get(&w->by_id, m->id);
-      RSIM_SAY(w, "    %llx %s%s%s, priority %u%s", (ull)m->id, roles[m->role], m->will_vote ? ", to vote" : "",
-               m->can_lead ? "" : ", never leads", m->priority, member->is_lost ? ", lost" : "");
+      RSIM_SAY(w, "    %llx %s%s%s, priority %u%s", (ull)m->id, roles[m->role],
+               m->will_vote ? ", to vote" : "", m->can_lead ? "" : ", never leads", m->priority,
+               member->is_lost ? ", lost" : "");
     }
   }
 }
@@ -91,9 +93,13 @@ static bool has_converged(struct rsim *w) {
   return leader->commit == last;
 }
 
-static bool any_write_under_way(const struct rsim *w) {
+static bool is_anything_under_way(const struct rsim *w) {
+  for (unsigned c = 0; c < w->config.clients; c++)
+    for (unsigned l = 0; l < RSIM_LANES; l++)
+      if (w->clients[c].lanes[l].is_busy) return true;
   for (unsigned i = 0; i < w->host_count; i++)
-    if (w->hosts[i].is_up && (w->hosts[i].self->disk.write_count > 0 || w->hosts[i].taking.bytes != NULL)) return true;
+    if (w->hosts[i].is_up && (w->hosts[i].self->disk.write_count > 0 || w->hosts[i].taking.bytes != NULL))
+      return true;
   return false;
 }
 
@@ -112,43 +118,44 @@ static void end_idle(struct rsim *w) {
   if (w->result->elections != w->elections_at) fail_late(w, "a quiet cluster elected another leader");
   if (w->snapshots_at > 0) fail_late(w, "a quiet cluster goes on sending snapshots");
   if (sent > allowed)
-    holt__rsim_fail(w, "idle_messages", "a quiet cluster of %u sent %llu messages, %llu would do", leader->conf.count,
-                    (ull)sent, (ull)allowed);
+    holt__rsim_fail(w, "idle_messages", "a quiet cluster of %u sent %llu messages, %llu would do",
+                    leader->conf.count, (ull)sent, (ull)allowed);
   w->is_done = true;
 }
 
 void holt__rsim_recover_step(struct rsim *w) {
   bool is_late = w->now_us >= w->phase_end_us;
   switch (w->phase) {
-    case LEADER:
-      if (has_leader(w)) {
-        enter(w, PROBE, 10);
-        probe(w);
-      } else if (is_late) {
-        fail_late(w, "no leader within ten election time-outs");
-      }
-      break;
-    case PROBE:
-      if (w->probe_index != 0 && w->committed_max >= w->probe_index)
-        enter(w, CONVERGE, 300);
-      else if (is_late)
-        fail_late(w, "a new proposal does not commit");
-      else if (w->probe_index == 0 || holt__rsim_leader(w) == NULL)
-        probe(w);
-      break;
-    case CONVERGE:
-      if (has_converged(w) && !any_write_under_way(w))
-        enter(w, SETTLE, 1);
-      else if (is_late)
-        fail_late(w, "the members do not reach the same state");
-      break;
-    case SETTLE: /* the last messages may have overtaken each other */
-      if (is_late) begin_idle(w);
-      break;
-    case IDLE:
-      if (is_late) end_idle(w);
-      break;
-    default: HOLT_ASSERT(false);
+  case LEADER:
+    if (has_leader(w)) {
+      enter(w, PROBE, 10);
+      probe(w);
+    } else if (is_late) {
+      fail_late(w, "no leader within ten election time-outs");
+    }
+    break;
+  case PROBE:
+    if (w->probe_index != 0 && w->committed_max >= w->probe_index)
+      enter(w, CONVERGE, 300);
+    else if (is_late)
+      fail_late(w, "a new proposal does not commit");
+    else if (w->probe_index == 0 || holt__rsim_leader(w) == NULL)
+      probe(w);
+    break;
+  case CONVERGE:
+    if (has_converged(w) && !is_anything_under_way(w))
+      enter(w, SETTLE, 1);
+    else if (is_late)
+      fail_late(w, "the members do not reach the same state");
+    break;
+  case SETTLE: /* the last messages may have overtaken each other */
+    if (is_late) begin_idle(w);
+    break;
+  case IDLE:
+    if (is_late) end_idle(w);
+    break;
+  default:
+    HOLT_ASSERT(false);
   }
   if (!w->is_done) holt__rsim_at(w, w->config.heartbeat_ms * 500u, (struct rsim_event){.type = RSIM_CHECK});
 }

@@ -1,4 +1,5 @@
-/* raft_sim.c - the simulator's clock: events in the order of their time, and ties in the order they were made. */
+/* raft_sim.c - the simulator's clock: events in the order of their time, and ties in the order they were
+ * made. */
 #include "sim/raft_sim.h"
 
 #include <stdarg.h>
@@ -9,7 +10,8 @@
 
 enum { ARENA_CHUNK = 1 << 16, HEALING_EVENTS_MAX = 400000 };
 
-/* --- Small things ---------------------------------------------------------------------------------------- */
+/* --- Small things ----------------------------------------------------------------------------------------
+ */
 
 bool holt__rsim_has(const struct rsim *w, enum holt_raft_sim_fault fault) {
   return w->config.faults >> fault & 1;
@@ -70,7 +72,8 @@ void holt__rsim_say(struct rsim *w, const char *format, ...) {
   w->config.line(w->config.line_arg, text);
 }
 
-/* --- The event heap: four children a node, so that it is half as deep ------------------------------------------ */
+/* --- The event heap: four children a node, so that it is half as deep
+ * ------------------------------------------ */
 
 static bool is_before(const struct rsim_slot *a, const struct rsim_slot *b) {
   return a->time_us != b->time_us ? a->time_us < b->time_us : a->order < b->order;
@@ -124,38 +127,59 @@ void holt__rsim_at(struct rsim *w, uint64_t delay_us, struct rsim_event event) {
   push(w, w->now_us + delay_us, w->next_order++, at);
 }
 
-/* --- Running --------------------------------------------------------------------------------------------------- */
+/* --- Running
+ * --------------------------------------------------------------------------------------------------- */
 
 /* Whether the event is for a process that stands still or is gone. */
 static bool is_held_up(struct rsim *w, const struct rsim_event *e, bool *is_void) {
   struct rsim_host *h = &w->hosts[e->host];
   *is_void = false;
   switch (e->type) {
-    case RSIM_MESSAGE: *is_void = !h->is_up; break;
-    case RSIM_TIMER:
-    case RSIM_DISK:
-    case RSIM_APPLY:
-    case RSIM_TAKEN:
-    case RSIM_STORED:
-    case RSIM_STOP: *is_void = !h->is_up || e->life != h->life; break;
-    case RSIM_START: *is_void = h->is_up || e->life != h->life; return false;
-    case RSIM_ASK: break;
-    default: return false;
+  case RSIM_MESSAGE:
+    *is_void = !h->is_up;
+    break;
+  case RSIM_TIMER:
+  case RSIM_DISK:
+  case RSIM_APPLY:
+  case RSIM_TAKEN:
+  case RSIM_STORED:
+  case RSIM_STOP:
+    *is_void = !h->is_up || e->life != h->life;
+    break;
+  case RSIM_START:
+    *is_void = h->is_up || e->life != h->life;
+    return false;
+  case RSIM_ASK:
+    break;
+  default:
+    return false;
   }
   return !*is_void && h->is_up && h->paused_until_us > w->now_us;
 }
 
 static void dispatch(struct rsim *w, const struct rsim_event *e) {
   switch (e->type) {
-    case RSIM_FAULT: holt__rsim_fault(w, (enum holt_raft_sim_fault)e->a); break;
-    case RSIM_HEAL: holt__rsim_heal(w, e->a); break;
-    case RSIM_OPERATOR: holt__rsim_operator(w); break;
-    case RSIM_ASK:
-    case RSIM_ANSWER:
-    case RSIM_TIMEOUT:
-    case RSIM_THINK: holt__rsim_client_event(w, e); break;
-    case RSIM_CHECK: holt__rsim_recover_step(w); break;
-    default: holt__rsim_host_event(w, &w->hosts[e->host], e); break;
+  case RSIM_FAULT:
+    holt__rsim_fault(w, (enum holt_raft_sim_fault)e->a);
+    break;
+  case RSIM_HEAL:
+    holt__rsim_heal(w, e->a);
+    break;
+  case RSIM_OPERATOR:
+    holt__rsim_operator(w);
+    break;
+  case RSIM_ASK:
+  case RSIM_ANSWER:
+  case RSIM_TIMEOUT:
+  case RSIM_THINK:
+    holt__rsim_client_event(w, e);
+    break;
+  case RSIM_CHECK:
+    holt__rsim_recover_step(w);
+    break;
+  default:
+    holt__rsim_host_event(w, &w->hosts[e->host], e);
+    break;
   }
 }
 
@@ -197,7 +221,8 @@ static void bootstrap(struct rsim *w) {
   for (unsigned i = 0; i < conf.count && !w->has_failed; i++) {
     struct rsim_host *h = &w->hosts[i];
     bool may_skip = !c->is_memory && !holt__rsim_has(w, HOLT_RAFT_SIM_DISK_ERROR);
-    if (i > 0 && may_skip && holt__rsim_chance(&w->rand, 500000)) continue; /* it hears of it from the others */
+    if (i > 0 && may_skip && holt__rsim_chance(&w->rand, 500000))
+      continue; /* it hears of it from the others */
     event.now_ms = holt__rsim_host_now(w, h);
     int rc = holt_raft_driver_step(&h->driver, &event);
     if (rc != 0) holt__rsim_fail(w, "bootstrap", "n%u refuses to begin: %d", i, rc);
@@ -213,7 +238,8 @@ static void build(struct rsim *w) {
   holt_rand_seed(&w->disk_rand, holt_rand_next(&w->rand));
   holt_rand_seed(&w->client_rand, holt_rand_next(&w->rand));
   holt_rand_seed(&w->operator_rand, holt_rand_next(&w->rand));
-  for (int i = 0; i < HOLT_RAFT_SIM_FAULT_COUNT; i++) holt_rand_seed(&w->fault_rand[i], holt_rand_next(&w->rand));
+  for (int i = 0; i < HOLT_RAFT_SIM_FAULT_COUNT; i++)
+    holt_rand_seed(&w->fault_rand[i], holt_rand_next(&w->rand));
   bool grows = holt__rsim_has(w, HOLT_RAFT_SIM_CHURN);
   w->host_count = c->voters + c->learners + (grows ? 3 : 0);
   HOLT_ASSERT(w->host_count <= RSIM_HOSTS);

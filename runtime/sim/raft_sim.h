@@ -1,10 +1,10 @@
-/* raft_sim.h - whole members of a Raft cluster on a simulated network, disk and clock, under faults drawn from
- * one seed, and the watcher that says after every step whether consensus kept its word.
+/* raft_sim.h - whole members of a Raft cluster on a simulated network, disk and clock, under faults drawn
+ * from one seed, and the watcher that says after every step whether consensus kept its word.
  *
- * A member is what ships: the core (raft/raft.h), its driver, its table of sessions, and a small state machine
- * (a map and a queue). Clients propose and read through any member and retry until they know the outcome; an
- * operator changes the membership. When the events of a run are used up, all faults are healed and the cluster
- * must recover. One seed gives one run, to the bit. */
+ * A member is what ships: the core (raft/raft.h), its driver, its table of sessions, and a small state
+ * machine (a map and a queue). Clients propose and read through any member and retry until they know the
+ * outcome; an operator changes the membership. When the events of a run are used up, all faults are healed
+ * and the cluster must recover. One seed gives one run, to the bit. */
 #ifndef HOLT_SIM_RAFT_SIM_H
 #define HOLT_SIM_RAFT_SIM_H
 
@@ -58,8 +58,8 @@ enum holt_raft_sim_profile {
 
 struct holt_raft_sim_config {
   uint64_t seed;
-  uint64_t events; /* before everything is healed */
-  uint32_t faults; /* bits by enum holt_raft_sim_fault */
+  uint64_t events;           /* before everything is healed */
+  uint32_t faults;           /* bits by enum holt_raft_sim_fault */
   unsigned voters, learners; /* at the start: 1 to 7, 0 to 2 */
   unsigned clients;          /* 1 to 8 */
   bool is_memory;            /* logs in memory: a restart is a new member */
@@ -74,6 +74,7 @@ struct holt_raft_sim_config {
   /* Told each event in words, when not NULL. */
   void (*line)(void *arg, const char *text);
   void *line_arg;
+  bool messages; /* each message as well */
 };
 
 struct holt_raft_sim_result {

@@ -1,7 +1,8 @@
-/* raft_sim_impl.h - what the files of the Raft simulator share: the world, and one section of functions a file.
+/* raft_sim_impl.h - what the files of the Raft simulator share: the world, and one section of functions a
+ * file.
  *
- * Host: a machine, by its place. Process: what runs on it, one life long. Incarnation: a member id and what it
- * promised; a host whose log is lost begins a new one. */
+ * Host: a machine, by its place. Process: what runs on it, one life long. Incarnation: a member id and what
+ * it promised; a host whose log is lost begins a new one. */
 #ifndef HOLT_SIM_RAFT_SIM_IMPL_H
 #define HOLT_SIM_RAFT_SIM_IMPL_H
 
@@ -26,7 +27,8 @@ enum {
   RSIM_CLUSTER = 77,
 };
 
-/* --- Events (raft_sim.c) --------------------------------------------------------------------------------- */
+/* --- Events (raft_sim.c) ---------------------------------------------------------------------------------
+ */
 
 enum rsim_event_type {
   RSIM_MESSAGE, /* blob arrives at host */
@@ -69,16 +71,19 @@ struct rsim_slot { /* of the event heap */
   uint32_t event;
 };
 
-/* --- Entries and logs (raft_log_sim.c) --------------------------------------------------------------------- */
+/* --- Entries and logs (raft_log_sim.c) ---------------------------------------------------------------------
+ */
 
 /* One for each (index, term) that ever existed: by log matching its whole past is fixed. */
 struct rsim_record {
   uint64_t index, term, chain; /* chain: hash of this entry and all before it */
   uint64_t client, seq, low, stamp_ms;
-  uint64_t conf_before; /* index of the last CONF entry before it */
+  uint64_t conf_before;         /* index of the last CONF entry before it */
   struct rsim_record *previous; /* NULL: the first */
   const uint8_t *data;
   uint32_t len;
+  uint32_t life;   /* of the process that wrote it first */
+  uint64_t writer; /* and its id */
   uint8_t type;
 };
 
@@ -108,21 +113,22 @@ struct rsim_write { /* a persist under way */
 struct rsim_disk {
   uint64_t term, vote;
   struct rsim_log log;
-  uint64_t snapshot_index;  /* that the log refers to; 0: none */
+  uint64_t snapshot_index;           /* that the log refers to; 0: none */
   struct rsim_file file[RSIM_FILES]; /* index 0: none */
-  struct rsim_write *writes; /* ring of those under way, oldest first */
+  struct rsim_write *writes;         /* ring of those under way, oldest first */
   size_t write_head, write_count, write_cap;
-  size_t syncing;           /* so many of them are being synced */
+  size_t syncing; /* so many of them are being synced */
   uint64_t slow_until_us, stall_until_us;
   bool is_broken, is_full; /* the next write fails */
 };
 
-/* --- The state machine (raft_fsm_sim.c) -------------------------------------------------------------------- */
+/* --- The state machine (raft_fsm_sim.c) --------------------------------------------------------------------
+ */
 
 enum rsim_command { /* beside enum holt_history_kind */
-  RSIM_OPEN = 100,
-  RSIM_CLOSE,
-  RSIM_NOISE,
+                    RSIM_OPEN = 100,
+                    RSIM_CLOSE,
+                    RSIM_NOISE,
 };
 
 enum { RSIM_COMMAND_BYTES = 25 };
@@ -144,15 +150,16 @@ struct rsim_result {
   uint64_t value;
 };
 
-/* --- Hosts (raft_host.c) ------------------------------------------------------------------------------------ */
+/* --- Hosts (raft_host.c)
+ * ------------------------------------------------------------------------------------ */
 
 /* What an id promised, for as long as the run lasts. */
 struct rsim_incarnation {
   uint64_t id;
   uint8_t host;
-  bool is_lost;       /* its log is gone: it never comes back */
+  bool is_lost; /* its log is gone: it never comes back */
   bool was_member;
-  uint64_t term;      /* highest seen */
+  uint64_t void_from; /* terms from here on never left an earlier life of it */
   struct rsim_disk disk;
 };
 
@@ -192,7 +199,8 @@ struct rsim_host {
   size_t record_cap;
 };
 
-/* --- Clients (raft_client.c) -------------------------------------------------------------------------------- */
+/* --- Clients (raft_client.c)
+ * -------------------------------------------------------------------------------- */
 
 struct rsim_lane {
   bool is_busy, is_read, may_have_happened;
@@ -209,7 +217,8 @@ struct rsim_client {
   struct rsim_lane lanes[RSIM_LANES];
 };
 
-/* --- The world ------------------------------------------------------------------------------------------------ */
+/* --- The world
+ * ------------------------------------------------------------------------------------------------ */
 
 struct rsim_cut { /* a fault that ends */
   uint8_t kind;
@@ -220,8 +229,8 @@ struct rsim_cut { /* a fault that ends */
 enum { RSIM_CUTS = 32 };
 
 struct rsim_link {
-  uint8_t cut;               /* so many faults cut it */
-  uint8_t slow;              /* or slow it down */
+  uint8_t cut;  /* so many faults cut it */
+  uint8_t slow; /* or slow it down */
   uint64_t burst_until_us;
 };
 
@@ -260,19 +269,19 @@ struct rsim {
   struct rsim_blob *stale[RSIM_STALE];
 
   /* watcher */
-  struct holt_map records; /* (index, term) -> record */
+  struct holt_map records;        /* (index, term) -> record */
   struct rsim_record **committed; /* by index */
   uint64_t *applied_hash;         /* by index */
   size_t committed_cap;
   uint64_t committed_max;
   struct rsim_stage *stages;
   size_t stage_count, stage_cap;
-  struct holt_map leaders;   /* term -> id as pointer */
-  struct holt_map votes;     /* hash of (id, term) -> candidate as pointer */
-  struct holt_map effects;   /* hash of (client, seq) -> index as pointer */
-  struct holt_map outcomes;  /* the same -> its answer + 1 */
-  uint64_t acked_index;      /* the highest whose effect a client was told */
-  uint8_t *arena;            /* for records and their bytes; chunks linked through their first word */
+  struct holt_map leaders;  /* term -> id as pointer */
+  struct holt_map votes;    /* hash of (id, term) -> candidate as pointer */
+  struct holt_map effects;  /* hash of (client, seq) -> index as pointer */
+  struct holt_map outcomes; /* the same -> its answer + 1 */
+  uint64_t acked_index;     /* the highest whose effect a client was told */
+  uint8_t *arena;           /* for records and their bytes; chunks linked through their first word */
   size_t arena_used, arena_size;
 
   struct rsim_client clients[RSIM_CLIENTS];
@@ -335,7 +344,8 @@ int holt__rsim_disk_keep(struct rsim_host *h, struct rsim_file *file);
 /* raft_fsm_sim.c */
 void holt__rsim_fsm_init(struct rsim_fsm *fsm);
 void holt__rsim_fsm_free(struct rsim_fsm *fsm);
-struct rsim_result holt__rsim_fsm_apply(struct rsim *w, struct rsim_fsm *fsm, const struct holt_raft_entry *entry);
+struct rsim_result holt__rsim_fsm_apply(struct rsim *w, struct rsim_fsm *fsm,
+                                        const struct holt_raft_entry *entry);
 uint64_t holt__rsim_fsm_hash(const struct rsim_fsm *fsm);
 void holt__rsim_fsm_save(const struct rsim_fsm *fsm, struct holt_writer *out);
 int holt__rsim_fsm_load(struct rsim_fsm *fsm, struct holt_buf bytes);
@@ -383,7 +393,7 @@ void holt__rsim_operator(struct rsim *w);
 struct rsim_host *holt__rsim_leader(struct rsim *w); /* the one of the highest term, or NULL */
 
 /* raft_recover.c */
-void holt__rsim_recover(struct rsim *w);       /* heal everything, begin to look */
+void holt__rsim_recover(struct rsim *w); /* heal everything, begin to look */
 void holt__rsim_recover_step(struct rsim *w);
 void holt__rsim_verdict(struct rsim *w); /* the histories */
 

@@ -1,8 +1,9 @@
 /* raft_watch.c - what consensus promises, looked at after every step at constant cost.
  *
- * There is one record for each (index, term) that ever existed. It knows the record before it and the hash of its
- * whole past, so that "these two logs agree up to here" is one comparison. The watcher keeps its own copy of each
- * log, its own idea of what is durable where, and a table of who led, who was voted for and what is committed. */
+ * There is one record for each (index, term) that ever existed. It knows the record before it and the hash of
+ * its whole past, so that "these two logs agree up to here" is one comparison. The watcher keeps its own copy
+ * of each log, its own idea of what is durable where, and a table of who led, who was voted for and what is
+ * committed. */
 #include <stdio.h>
 
 #include "sim/raft_sim_impl.h"
@@ -69,11 +70,12 @@ static void check_vote(struct rsim *w, struct rsim_host *h, uint64_t term, uint6
   if (before == 0)
     holt_map_set(&w->votes, key, (void *)(uintptr_t)candidate);
   else if (before != candidate)
-    holt__rsim_fail(w, "one_vote", "%s gave its vote in term %llu to %llx and to %llx", name_of(h, name), (ull)term,
-                    (ull)before, (ull)candidate);
+    holt__rsim_fail(w, "one_vote", "%s gave its vote in term %llu to %llx and to %llx", name_of(h, name),
+                    (ull)term, (ull)before, (ull)candidate);
 }
 
-/* --- Logs ------------------------------------------------------------------------------------------------ */
+/* --- Logs ------------------------------------------------------------------------------------------------
+ */
 
 static uint64_t chain_of(const struct rsim_record *previous, const struct holt_raft_entry *e) {
   uint64_t head[4] = {previous == NULL ? 0 : previous->chain, e->term, e->client, e->seq << 8 | e->type};
@@ -83,12 +85,14 @@ static uint64_t chain_of(const struct rsim_record *previous, const struct holt_r
 static void check_new_conf(struct rsim *w, struct rsim_host *h, const struct rsim_record *record) {
   char name[24];
   if (record->conf_before > 0 && record->conf_before > w->committed_max)
-    holt__rsim_fail(w, "one_change", "%s appended a membership at %llu while the one at %llu is not committed",
+    holt__rsim_fail(w, "one_change",
+                    "%s appended a membership at %llu while the one at %llu is not committed",
                     name_of(h, name), (ull)record->index, (ull)record->conf_before);
   bool has_own = w->stage_count > 0 && w->stages[w->stage_count - 1].term == record->term;
   if (record->previous != NULL && !has_own)
-    holt__rsim_fail(w, "change_before_commit", "%s changed the membership at %llu before it committed in term %llu",
-                    name_of(h, name), (ull)record->index, (ull)record->term);
+    holt__rsim_fail(w, "change_before_commit",
+                    "%s changed the membership at %llu before it committed in term %llu", name_of(h, name),
+                    (ull)record->index, (ull)record->term);
 }
 
 static struct rsim_record *record_new(struct rsim *w, struct rsim_host *h, struct rsim_record *previous,
@@ -97,15 +101,26 @@ static struct rsim_record *record_new(struct rsim *w, struct rsim_host *h, struc
   struct rsim_record *record = holt__rsim_arena(w, sizeof *record);
   uint8_t *data = holt__rsim_arena(w, e->len + 1);
   if (e->len > 0) memcpy(data, e->data, e->len);
-  *record = (struct rsim_record){.index = e->index, .term = e->term, .chain = chain, .client = e->client,
-                                 .seq = e->seq, .low = e->low, .stamp_ms = e->stamp_ms, .previous = previous,
-                                 .data = data, .len = e->len, .type = e->type};
+  *record = (struct rsim_record){.index = e->index,
+                                 .term = e->term,
+                                 .chain = chain,
+                                 .client = e->client,
+                                 .seq = e->seq,
+                                 .low = e->low,
+                                 .stamp_ms = e->stamp_ms,
+                                 .previous = previous,
+                                 .data = data,
+                                 .len = e->len,
+                                 .life = h->life,
+                                 .writer = h->self->id,
+                                 .type = e->type};
   if (previous != NULL)
     record->conf_before = previous->type == HOLT_RAFT_CONF ? previous->index : previous->conf_before;
   holt_map_set(&w->records, e->index << 24 ^ e->term, record);
   if (previous != NULL && leader_of(w, e->term) != h->self->id)
-    holt__rsim_fail(w, "entry_from_nowhere", "%s holds an entry %llu of term %llu that its leader never wrote",
-                    name_of(h, name), (ull)e->index, (ull)e->term);
+    holt__rsim_fail(w, "entry_from_nowhere",
+                    "%s holds an entry %llu of term %llu that its leader never wrote", name_of(h, name),
+                    (ull)e->index, (ull)e->term);
   if (previous != NULL && e->stamp_ms < previous->stamp_ms)
     holt__rsim_fail(w, "stamp", "%s wrote entry %llu with a time before that of entry %llu", name_of(h, name),
                     (ull)e->index, (ull)previous->index);
@@ -117,13 +132,16 @@ static struct rsim_record *take_entry(struct rsim *w, struct rsim_host *h, const
   char name[24];
   uint64_t last = holt__rsim_log_last(&h->log);
   if (e->index != last + 1) {
-    holt__rsim_fail(w, "log_gap", "%s wrote entry %llu after %llu", name_of(h, name), (ull)e->index, (ull)last);
+    holt__rsim_fail(w, "log_gap", "%s wrote entry %llu after %llu", name_of(h, name), (ull)e->index,
+                    (ull)last);
     return NULL;
   }
   struct rsim_record *previous = holt__rsim_log_at(&h->log, last);
   uint64_t chain = chain_of(previous, e);
   struct rsim_record *record = holt__rsim_record(w, e->index, e->term);
-  if (record == NULL) {
+  bool was_never = record != NULL && record->writer == h->self->id && record->life != h->life &&
+                   record->term >= h->self->void_from; /* its term was lost with it, before anybody heard */
+  if (record == NULL || was_never) {
     record = record_new(w, h, previous, e, chain);
   } else if (record->previous != previous || record->chain != chain) {
     holt__rsim_fail(w, "log_matching", "%s holds another entry %llu of term %llu, or another past before it",
@@ -131,8 +149,8 @@ static struct rsim_record *take_entry(struct rsim *w, struct rsim_host *h, const
     return NULL;
   }
   if (previous != NULL && previous->term > e->term)
-    holt__rsim_fail(w, "term_order", "%s: entry %llu has a term below that of the one before", name_of(h, name),
-                    (ull)e->index);
+    holt__rsim_fail(w, "term_order", "%s: entry %llu has a term below that of the one before",
+                    name_of(h, name), (ull)e->index);
   holt__rsim_log_push(&h->log, record);
   return record;
 }
@@ -143,24 +161,26 @@ static void check_snapshot(struct rsim *w, struct rsim_host *h, const struct hol
   char name[24];
   name_of(h, name);
   if (record == NULL || !is_committed(w, record)) {
-    holt__rsim_fail(w, "snapshot_committed", "%s has a snapshot of (%llu, term %llu), which is not committed", name,
-                    (ull)s->index, (ull)s->term);
+    holt__rsim_fail(w, "snapshot_committed", "%s has a snapshot of (%llu, term %llu), which is not committed",
+                    name, (ull)s->index, (ull)s->term);
     return;
   }
   uint64_t conf = record->type == HOLT_RAFT_CONF ? record->index : record->conf_before;
   if (conf != s->conf_index)
-    holt__rsim_fail(w, "snapshot_membership", "%s: a snapshot of %llu holds the membership of %llu, not of %llu", name,
-                    (ull)s->index, (ull)s->conf_index, (ull)conf);
+    holt__rsim_fail(w, "snapshot_membership",
+                    "%s: a snapshot of %llu holds the membership of %llu, not of %llu", name, (ull)s->index,
+                    (ull)s->conf_index, (ull)conf);
   if (holt__rsim_disk_file(&h->self->disk, s->index) == NULL)
     holt__rsim_fail(w, "snapshot_missing", "%s refers to a snapshot of %llu that is not on its disk", name,
                     (ull)s->index);
-  if (p->is_reset && holt__rsim_log_last(&h->log) > s->index && holt__rsim_log_at(&h->log, s->index) == record)
+  if (p->is_reset && holt__rsim_log_last(&h->log) > s->index &&
+      holt__rsim_log_at(&h->log, s->index) == record)
     holt__rsim_fail(w, "reset_drops", "%s throws away entries after %llu that agree with the snapshot", name,
                     (ull)s->index);
   if (!p->is_reset && s->index <= holt__rsim_log_last(&h->log) && s->index > h->log.base &&
       holt__rsim_log_at(&h->log, s->index) != record)
-    holt__rsim_fail(w, "snapshot_conflict", "%s keeps entries after a snapshot of %llu that disagree with it", name,
-                    (ull)s->index);
+    holt__rsim_fail(w, "snapshot_conflict", "%s keeps entries after a snapshot of %llu that disagree with it",
+                    name, (ull)s->index);
   holt__rsim_log_drop(&h->log, s->index, record, p->is_reset);
 }
 
@@ -172,14 +192,15 @@ void holt__rsim_watch_persist(struct rsim *w, struct rsim_host *h, const struct 
     struct rsim_record *first = holt__rsim_log_at(&h->log, p->truncate_from);
     RSIM_SAY(w, "%s truncates from %llu", name_of(h, name), (ull)p->truncate_from);
     if (p->truncate_from <= h->commit || (first != NULL && is_committed(w, first)))
-      holt__rsim_fail(w, "truncates_committed", "%s truncates from %llu, which is committed", name_of(h, name),
-                      (ull)p->truncate_from);
+      holt__rsim_fail(w, "truncates_committed", "%s truncates from %llu, which is committed",
+                      name_of(h, name), (ull)p->truncate_from);
     holt__rsim_log_truncate(&h->log, p->truncate_from);
   }
   for (size_t i = 0; i < p->count && !w->has_failed; i++) records[i] = take_entry(w, h, &p->entries[i]);
 }
 
-/* --- Commitment -------------------------------------------------------------------------------------------- */
+/* --- Commitment --------------------------------------------------------------------------------------------
+ */
 
 static bool holds(const struct rsim *w, uint64_t id, const struct rsim_record *record) {
   const struct rsim_incarnation *member = holt_map_get(&w->by_id, id);
@@ -188,13 +209,15 @@ static bool holds(const struct rsim *w, uint64_t id, const struct rsim_record *r
   return log->base >= record->index || holt__rsim_log_at(log, record->index) == record;
 }
 
-static bool is_majority(const struct rsim *w, const struct holt_raft_conf *conf, const struct rsim_record *record) {
+static bool is_majority(const struct rsim *w, const struct holt_raft_conf *conf,
+                        const struct rsim_record *record) {
   unsigned old_count = 0, old_have = 0, new_count = 0, new_have = 0;
   for (uint32_t i = 0; i < conf->count; i++) {
     const struct holt_raft_member *m = &conf->members[i];
     if (m->role == HOLT_RAFT_LEARNER) continue;
     bool has = holds(w, m->id, record);
-    bool is_old = m->role != HOLT_RAFT_INCOMING, is_new = m->role == HOLT_RAFT_VOTER || m->role == HOLT_RAFT_INCOMING;
+    bool is_old = m->role != HOLT_RAFT_INCOMING,
+         is_new = m->role == HOLT_RAFT_VOTER || m->role == HOLT_RAFT_INCOMING;
     old_count += is_old;
     old_have += is_old && has;
     new_count += is_new;
@@ -203,11 +226,13 @@ static bool is_majority(const struct rsim *w, const struct holt_raft_conf *conf,
   return old_have * 2 > old_count && (new_count == 0 || new_have * 2 > new_count);
 }
 
-static void check_first_commit(struct rsim *w, struct rsim_host *h, const struct rsim_record *record, uint64_t term) {
+static void check_first_commit(struct rsim *w, struct rsim_host *h, const struct rsim_record *record,
+                               uint64_t term) {
   char name[24];
   if (record->term != term && record->previous != NULL)
-    holt__rsim_fail(w, "old_term_commit", "%s committed entry %llu of term %llu in term %llu by counting copies",
-                    name_of(h, name), (ull)record->index, (ull)record->term, (ull)term);
+    holt__rsim_fail(w, "old_term_commit",
+                    "%s committed entry %llu of term %llu in term %llu by counting copies", name_of(h, name),
+                    (ull)record->index, (ull)record->term, (ull)term);
   if (!is_majority(w, &h->conf, record))
     holt__rsim_fail(w, "durable_majority", "%s committed entry %llu, but no majority has it on its disks",
                     name_of(h, name), (ull)record->index);
@@ -232,7 +257,8 @@ static void check_commit(struct rsim *w, struct rsim_host *h, uint64_t to, uint6
     }
     struct rsim_record *record = holt__rsim_log_at(&h->log, index);
     if (record == NULL) {
-      holt__rsim_fail(w, "commit_beyond_log", "%s committed %llu, which it does not hold", name_of(h, name), (ull)index);
+      holt__rsim_fail(w, "commit_beyond_log", "%s committed %llu, which it does not hold", name_of(h, name),
+                      (ull)index);
       return;
     }
     if (index > w->committed_max) {
@@ -241,8 +267,9 @@ static void check_commit(struct rsim *w, struct rsim_host *h, uint64_t to, uint6
       w->result->commits++;
       if (index == to) check_first_commit(w, h, record, term);
     } else if (w->committed[index] != record) {
-      holt__rsim_fail(w, "state_machine_safety", "%s committed entry %llu of term %llu, others that of term %llu",
-                      name_of(h, name), (ull)index, (ull)record->term, (ull)w->committed[index]->term);
+      holt__rsim_fail(w, "state_machine_safety",
+                      "%s committed entry %llu of term %llu, others that of term %llu", name_of(h, name),
+                      (ull)index, (ull)record->term, (ull)w->committed[index]->term);
       return;
     }
   }
@@ -254,14 +281,16 @@ static void advance(struct rsim *w, struct rsim_host *h, const struct holt_raft_
   h->commit = update->commit;
 }
 
-/* --- A step ------------------------------------------------------------------------------------------------- */
+/* --- A step
+ * ------------------------------------------------------------------------------------------------- */
 
 void holt__rsim_watch_step(struct rsim *w, struct rsim_host *h, const struct holt_raft_event *event,
                            const struct holt_raft_update *update) {
   char name[24];
   (void)event;
   if (update->term < h->term)
-    holt__rsim_fail(w, "term_back", "%s went from term %llu to %llu", name_of(h, name), (ull)h->term, (ull)update->term);
+    holt__rsim_fail(w, "term_back", "%s went from term %llu to %llu", name_of(h, name), (ull)h->term,
+                    (ull)update->term);
   if (update->role == HOLT_RAFT_LEADER && (h->role != HOLT_RAFT_LEADER || h->term != update->term))
     check_leader(w, h, update->term);
   if (update->role != h->role && update->role != HOLT_RAFT_LEADER)
@@ -272,8 +301,8 @@ void holt__rsim_watch_step(struct rsim *w, struct rsim_host *h, const struct hol
              (ull)update->term);
   /* A leader counts what was there before; a follower commits what it has just been given. */
   if (update->commit < h->commit)
-    holt__rsim_fail(w, "commit_back", "%s went back from commit %llu to %llu", name_of(h, name), (ull)h->commit,
-                    (ull)update->commit);
+    holt__rsim_fail(w, "commit_back", "%s went back from commit %llu to %llu", name_of(h, name),
+                    (ull)h->commit, (ull)update->commit);
   bool commits_first = update->role == HOLT_RAFT_LEADER;
   if (commits_first) advance(w, h, update);
   if (update->persist.seq != 0 && !w->has_failed) {
@@ -285,8 +314,8 @@ void holt__rsim_watch_step(struct rsim *w, struct rsim_host *h, const struct hol
   }
   if (!commits_first) advance(w, h, update);
   if (update->apply_to > update->commit)
-    holt__rsim_fail(w, "applies_uncommitted", "%s is told to apply up to %llu, committed is %llu", name_of(h, name),
-                    (ull)update->apply_to, (ull)update->commit);
+    holt__rsim_fail(w, "applies_uncommitted", "%s is told to apply up to %llu, committed is %llu",
+                    name_of(h, name), (ull)update->apply_to, (ull)update->commit);
   h->role = update->role;
   h->term = update->term;
   h->leader = update->leader;
@@ -299,31 +328,32 @@ void holt__rsim_watch_send(struct rsim *w, struct rsim_host *h, const struct hol
   bool is_pre = m->flags & HOLT_RAFT_PRE;
   char name[24];
   if (!is_pre && m->term > disk->term)
-    holt__rsim_fail(w, "early_message", "%s sent a message of term %llu while its disk says %llu", name_of(h, name),
-                    (ull)m->term, (ull)disk->term);
+    holt__rsim_fail(w, "early_message", "%s sent a message of term %llu while its disk says %llu",
+                    name_of(h, name), (ull)m->term, (ull)disk->term);
   switch (m->type) {
-    case HOLT_RAFT_VOTE:
-      if (!is_pre) check_vote(w, h, m->term, h->self->id);
-      break;
-    case HOLT_RAFT_VOTE_REPLY:
-      if (is_pre || (m->flags & HOLT_RAFT_REJECT)) break;
-      check_vote(w, h, m->term, m->to);
-      if (disk->term == m->term && disk->vote != m->to)
-        holt__rsim_fail(w, "early_message", "%s sent a vote for %llx in term %llu that its disk does not hold",
-                        name_of(h, name), (ull)m->to, (ull)m->term);
-      break;
-    case HOLT_RAFT_APPEND_REPLY:
-      if ((m->flags & HOLT_RAFT_REJECT) == 0 && m->index > holt__rsim_log_last(&disk->log))
-        holt__rsim_fail(w, "early_message", "%s acknowledged entry %llu, its disk ends at %llu", name_of(h, name),
-                        (ull)m->index, (ull)holt__rsim_log_last(&disk->log));
-      break;
-    case HOLT_RAFT_APPEND:
-    case HOLT_RAFT_HEARTBEAT:
-      if (leader_of(w, m->term) != h->self->id)
-        holt__rsim_fail(w, "one_leader", "%s speaks as leader of term %llu, which it is not", name_of(h, name),
-                        (ull)m->term);
-      break;
-    default: break;
+  case HOLT_RAFT_VOTE:
+    if (!is_pre) check_vote(w, h, m->term, h->self->id);
+    break;
+  case HOLT_RAFT_VOTE_REPLY:
+    if (is_pre || (m->flags & HOLT_RAFT_REJECT)) break;
+    check_vote(w, h, m->term, m->to);
+    if (disk->term == m->term && disk->vote != m->to)
+      holt__rsim_fail(w, "early_message", "%s sent a vote for %llx in term %llu that its disk does not hold",
+                      name_of(h, name), (ull)m->to, (ull)m->term);
+    break;
+  case HOLT_RAFT_APPEND_REPLY:
+    if ((m->flags & HOLT_RAFT_REJECT) == 0 && m->index > holt__rsim_log_last(&disk->log))
+      holt__rsim_fail(w, "early_message", "%s acknowledged entry %llu, its disk ends at %llu",
+                      name_of(h, name), (ull)m->index, (ull)holt__rsim_log_last(&disk->log));
+    break;
+  case HOLT_RAFT_APPEND:
+  case HOLT_RAFT_HEARTBEAT:
+    if (leader_of(w, m->term) != h->self->id)
+      holt__rsim_fail(w, "one_leader", "%s speaks as leader of term %llu, which it is not", name_of(h, name),
+                      (ull)m->term);
+    break;
+  default:
+    break;
   }
 }
 
@@ -331,15 +361,16 @@ void holt__rsim_watch_applied(struct rsim *w, struct rsim_host *h) {
   uint64_t index = h->fsm.index, hash = holt__rsim_fsm_hash(&h->fsm);
   char name[24];
   if (index > w->committed_max) {
-    holt__rsim_fail(w, "applies_uncommitted", "%s applied %llu, committed is %llu", name_of(h, name), (ull)index,
-                    (ull)w->committed_max);
+    holt__rsim_fail(w, "applies_uncommitted", "%s applied %llu, committed is %llu", name_of(h, name),
+                    (ull)index, (ull)w->committed_max);
     return;
   }
   make_room(w, index);
   if (w->applied_hash[index] == 0) {
     w->applied_hash[index] = hash;
   } else if (w->applied_hash[index] != hash) {
-    holt__rsim_fail(w, "state_hash", "%s holds another state at %llu than others had", name_of(h, name), (ull)index);
+    holt__rsim_fail(w, "state_hash", "%s holds another state at %llu than others had", name_of(h, name),
+                    (ull)index);
   }
   holt__rsim_mix(w, hash);
 }
@@ -348,6 +379,7 @@ void holt__rsim_watch_start(struct rsim *w, struct rsim_host *h) {
   const struct rsim_disk *disk = &h->self->disk;
   char name[24];
   h->term = disk->term;
+  h->self->void_from = disk->term + 1;
   h->role = HOLT_RAFT_FOLLOWER;
   h->leader = 0;
   h->commit = disk->snapshot_index;
