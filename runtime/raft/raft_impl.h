@@ -4,14 +4,8 @@
 
 #include "base/assert.h"
 #include "base/rand.h"
+#include "raft/bug.h"
 #include "raft/raft.h"
-
-/* Seeded bugs: a build with -DHOLT_RAFT_BUG=n breaks rule n on purpose, so that the simulator can show that
- * it would notice (docs/raft.md has the table). The product is built with none. */
-#ifndef HOLT_RAFT_BUG
-#define HOLT_RAFT_BUG 0
-#endif
-#define HOLT_BUG(n) (HOLT_RAFT_BUG == (n))
 
 /* --- log.c: entries in memory, from base + 1 to last ------------------------------------------------- */
 
