@@ -235,6 +235,7 @@ static void on_time(struct holt_raft *r) {
 
 static int bootstrap(struct holt_raft *r, const struct holt_raft_conf *conf) {
   if (r->term != 0 || holt__raft_log_last(r) != 0 || r->is_failed) return HOLT_EINVAL;
+  if (conf->count > HOLT_RAFT_MEMBERS_MAX) return HOLT_EINVAL;
   struct holt_raft_conf checked;
   uint32_t len = (uint32_t)holt_raft_conf_encode(r->spare, conf);
   if (conf->is_joint || holt_raft_conf_decode(holt_buf(r->spare, len), &checked) != 0) return HOLT_EINVAL;
