@@ -8,18 +8,18 @@
 
 #include "base/buf.h"
 
-#define HOLT_TEXTS_MAX    64 /* power of two */
+#define HOLT_TEXTS_MAX    128
 #define HOLT_TEXT_LEN_MAX 16
 
 struct holt_text {
   uint64_t head, tail; /* its bytes: two pieces that may overlap */
-  uint64_t last;       /* the sum of the one that came last and was not this */
+  uint64_t last;       /* the sum of the one that came last, when it was not this */
   int ref;             /* in the registry; 0: nothing is here yet */
   uint8_t len;
 };
 
 struct holt_texts {
-  struct holt_text texts[HOLT_TEXTS_MAX];
+  struct holt_text texts[HOLT_TEXTS_MAX]; /* by the upper seven bits of a product */
 };
 
 /* Push the string and, now or the next time, keep it in `text`. May raise (memory). */
@@ -44,11 +44,13 @@ static inline void holt_texts_push(lua_State *L, struct holt_texts *texts, const
     tail = (uint8_t)at[len - 1];
   }
   uint64_t sum = (head ^ tail * 3 ^ len) * 0x9e3779b97f4a7c15u;
-  struct holt_text *text = &texts->texts[sum >> 58];
-  if (text->len == len && text->head == head && text->tail == tail)
+  struct holt_text *text = &texts->texts[sum >> 57];
+  if (text->len == len && text->head == head && text->tail == tail) {
     lua_rawgeti(L, LUA_REGISTRYINDEX, text->ref);
-  else
+    text->last = 0; /* it is in use: another must come twice in a row */
+  } else {
     holt_text_push_new(L, text, at, len, head, tail);
+  }
 }
 
 #endif /* HOLT_SCRIPT_TEXTS_H */
