@@ -80,7 +80,8 @@ static uint64_t term_of(const struct holt_wal *wal, uint64_t index) {
 static int check_snapshot(const struct holt_wal *wal, const struct holt_raft_persist *persist,
                           const struct holt_wal_state *after) {
   const struct holt_raft_snapshot *snapshot = persist->snapshot;
-  if (snapshot->index == 0 || snapshot->index < after->snapshot.index) return HOLT_EINVAL;
+  if (snapshot->index == 0 || snapshot->index > WAL_INDEX_MAX || snapshot->index < after->snapshot.index)
+    return HOLT_EINVAL;
   if (snapshot->conf.count > HOLT_RAFT_MEMBERS_MAX) return HOLT_EINVAL;
   if (persist->is_reset) return 0;
   if (snapshot->index > after->last) return HOLT_EINVAL;

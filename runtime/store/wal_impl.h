@@ -22,6 +22,8 @@ enum {
   WAL_SNAPSHOT_MAX = 4096,
 };
 
+#define WAL_INDEX_MAX (UINT64_MAX / 4) /* no log gets there; what comes after it still counts up */
+
 enum wal_record_type {
   WAL_ENTRY = 1, /* index, term, kind: the entry's type; body: client, seq, low, stamp, data */
   WAL_VOTE,      /* index: the vote; term */

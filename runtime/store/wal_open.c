@@ -85,6 +85,7 @@ static const char *apply_snapshot(struct holt_wal *wal, const struct wal_record 
   struct holt_raft_snapshot snapshot = {.index = record->index, .term = record->term};
   if (!holt__wal_snapshot_read(record->body, &snapshot)) return "a snapshot without its fields";
   if (record->index == 0 || record->index < state->snapshot.index) return "a snapshot older than the last";
+  if (record->index > WAL_INDEX_MAX) return "a snapshot of entries that cannot be";
   if (record->type == WAL_SNAPSHOT && record->index > state->last) return "a snapshot of entries unknown";
   state->snapshot = snapshot;
   if (record->type == WAL_SNAPSHOT) return NULL;
@@ -192,6 +193,8 @@ static int scan_batches(struct scan *scan) {
     int rc = apply_batch(scan, at, &batch);
     if (rc != 0) return rc;
     wal->tail += batch.size;
+    if (scan->end != END_SEALED && wal->tail + WAL_SEAL_BYTES > wal->capacity)
+      return corrupt(scan, wal->tail, "a batch where only the seal may stand");
     wal->sequence = batch.sequence;
     wal->chain = batch.check;
   }
@@ -227,8 +230,12 @@ static int read_header(struct scan *scan, uint64_t number, struct wal_segment *s
   if (rc != 0) return corrupt(scan, 0, "the header is damaged");
   rc = check_owner(scan, segment);
   if (rc != 0) return rc;
+  if (segment->base.last > WAL_INDEX_MAX || segment->base.snapshot.index > segment->base.last)
+    return corrupt(scan, 0, "the header contradicts itself");
   if (segment->number != number) return corrupt(scan, 0, "the file has another segment's name");
   if (segment->capacity != scan->bytes.len) return corrupt(scan, scan->bytes.len, "the file was cut short");
+  if (segment->capacity > UINT32_MAX || segment->capacity < segment->size + WAL_SEAL_BYTES)
+    return corrupt(scan, 0, "the file has a size that was never made");
   scan->used = scan->bytes.len;
   while (scan->used > segment->size && scan->bytes.data[scan->used - 1] == 0) scan->used--;
   return 0;
