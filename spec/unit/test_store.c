@@ -40,8 +40,13 @@ static struct holt_raft_snapshot snapshot_of(uint64_t index, uint64_t term) {
   snapshot.conf.count = (uint32_t)(1 + index % 5);
   snapshot.conf.is_joint = index % 2 == 0;
   for (uint32_t i = 0; i < snapshot.conf.count; i++)
-    snapshot.conf.members[i] =
-        (struct holt_raft_member){.id = index + i, .since = index, .role = 1, .can_lead = true};
+    snapshot.conf.members[i] = (struct holt_raft_member){.id = index + i,
+                                                         .since = index,
+                                                         .replaces = i,
+                                                         .role = (uint8_t)(1 + i),
+                                                         .priority = (uint8_t)(9 - i),
+                                                         .can_lead = i % 2 == 0,
+                                                         .will_vote = i % 3 == 0};
   return snapshot;
 }
 
@@ -142,23 +147,30 @@ static bool same_entries(const struct holt_wal *wal, const struct holt_wal_files
   return is_same;
 }
 
+static bool same_member(const struct holt_raft_member *a, const struct holt_raft_member *b) {
+  return a->id == b->id && a->since == b->since && a->replaces == b->replaces && a->role == b->role &&
+         a->priority == b->priority && a->can_lead == b->can_lead && a->will_vote == b->will_vote;
+}
+
+static bool same_snapshot(const struct holt_raft_snapshot *a, const struct holt_raft_snapshot *b) {
+  bool is_same = a->index == b->index && a->term == b->term && a->size_bytes == b->size_bytes &&
+                 a->conf_index == b->conf_index && a->conf.count == b->conf.count &&
+                 a->conf.is_joint == b->conf.is_joint;
+  for (uint32_t i = 0; is_same && i < a->conf.count; i++)
+    is_same = same_member(&a->conf.members[i], &b->conf.members[i]);
+  return is_same;
+}
+
 /* The log may keep more entries behind the snapshot than it must. */
 static bool same_log(const struct holt_wal *wal, const struct holt_wal_files *files,
                      const struct model *model) {
   const struct holt_wal_state *state = holt_wal_state(wal);
   if (state->term != model->term || state->vote != model->vote || state->last != model->last) return false;
   if (state->first < model->first || state->first > model->snapshot_index + 1) return false;
-  if (state->snapshot.index != model->snapshot_index || state->snapshot.term != model->snapshot_term)
-    return false;
+  if (state->snapshot.index != model->snapshot_index) return false;
   if (model->snapshot_index != 0) {
     struct holt_raft_snapshot expected = snapshot_of(model->snapshot_index, model->snapshot_term);
-    if (state->snapshot.size_bytes != expected.size_bytes ||
-        state->snapshot.conf_index != expected.conf_index ||
-        state->snapshot.conf.count != expected.conf.count ||
-        state->snapshot.conf.is_joint != expected.conf.is_joint ||
-        memcmp(state->snapshot.conf.members, expected.conf.members,
-               expected.conf.count * sizeof *expected.conf.members) != 0)
-      return false;
+    if (!same_snapshot(&state->snapshot, &expected)) return false;
   }
   return same_entries(wal, files, model);
 }
