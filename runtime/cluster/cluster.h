@@ -79,6 +79,9 @@ int holt_cluster_new(struct holt_env *env, struct holt_links *links, const struc
 void holt_cluster_close(struct holt_cluster *cluster);
 void holt_cluster_free(struct holt_cluster *cluster);
 
+/* The node listens now under that address: tell the others. */
+void holt_cluster_set_address(struct holt_cluster *cluster, const char *address);
+
 /* What the links tell: the node passes it on. */
 void holt_cluster_link_up(struct holt_cluster *cluster, struct holt_link *link);
 void holt_cluster_link_down(struct holt_cluster *cluster, struct holt_link *link);
@@ -88,45 +91,48 @@ void holt_cluster_message(struct holt_cluster *cluster, struct holt_link *link,
 /* --- Operations ---------------------------------------------------------------------------------------- */
 
 /* One operation or read. The caller owns the memory until `cb` ran or it was canceled. */
-struct holt_request;
+struct holt_cluster_request;
 /* code 0: `answer` (borrowed until return; see holt_answer_read) is what applying gave. HOLT_EUNKNOWN: the
  * deadline came, and it may have been done or may yet be: the request stays open under `number`, see
  * holt_cluster_outcome. Others are definite: it was not done and will not be. HOLT_ENOLEADER: no quorum;
  * HOLT_ETIMEOUT, HOLT_ETOOLARGE, HOLT_ECLOSED, HOLT_EBUSY. */
-typedef void (*holt_request_cb)(void *arg, int code, struct holt_buf answer, uint64_t number);
-struct holt_request {
+typedef void (*holt_cluster_request_cb)(void *arg, int code, struct holt_buf answer, uint64_t number);
+struct holt_cluster_request {
   struct holt_list node;
-  holt_request_cb cb;
+  holt_cluster_request_cb cb;
   void *arg;
   uint64_t deadline_ms; /* absolute, of the env's clock */
   uint64_t number;
 };
 
 /* Propose `command` (collections.h; copied). `request->cb` and arg are set by the caller. */
-void holt_cluster_submit(struct holt_cluster *cluster, struct holt_request *request, struct holt_buf command,
-                         uint64_t timeout_ms);
+void holt_cluster_submit(struct holt_cluster *cluster, struct holt_cluster_request *request,
+                         struct holt_buf command, uint64_t timeout_ms);
 /* Wait until this node has applied everything that was acknowledged anywhere before the call: what is read
  * here afterwards is linearizable. `answer` is empty. */
-void holt_cluster_barrier(struct holt_cluster *cluster, struct holt_request *request, uint64_t timeout_ms);
+void holt_cluster_barrier(struct holt_cluster *cluster, struct holt_cluster_request *request,
+                          uint64_t timeout_ms);
 /* Wait until a leader is known that has committed in its term, and this node is a member. */
-void holt_cluster_ready(struct holt_cluster *cluster, struct holt_request *request, uint64_t timeout_ms);
+void holt_cluster_ready(struct holt_cluster *cluster, struct holt_cluster_request *request,
+                        uint64_t timeout_ms);
 /* Wait for the operation `number` that ended in HOLT_EUNKNOWN: code 0 with its answer; HOLT_EUNKNOWN again at
  * the deadline; HOLT_ENOTFOUND: definitely not done (or asked about too late: 4,096 are remembered). */
-void holt_cluster_outcome(struct holt_cluster *cluster, struct holt_request *request, uint64_t number,
+void holt_cluster_outcome(struct holt_cluster *cluster, struct holt_cluster_request *request, uint64_t number,
                           uint64_t timeout_ms);
 /* Forget the caller; an operation may happen all the same. cb does not run. */
-void holt_cluster_cancel(struct holt_cluster *cluster, struct holt_request *request);
+void holt_cluster_cancel(struct holt_cluster *cluster, struct holt_cluster_request *request);
 
 /* --- Membership: each answers through the request, code 0 or why not -------------------------------------
  */
 
 /* Leave: a leader hands over first; done when the others have agreed. */
-void holt_cluster_leave(struct holt_cluster *cluster, struct holt_request *request, uint64_t timeout_ms);
+void holt_cluster_leave(struct holt_cluster *cluster, struct holt_cluster_request *request,
+                        uint64_t timeout_ms);
 /* Hand leadership to the member of that name; NULL: to the best one. */
-void holt_cluster_transfer(struct holt_cluster *cluster, struct holt_request *request, const char *name,
-                           uint64_t timeout_ms);
+void holt_cluster_transfer(struct holt_cluster *cluster, struct holt_cluster_request *request,
+                           const char *name, uint64_t timeout_ms);
 /* Take a member out, by name. */
-void holt_cluster_remove(struct holt_cluster *cluster, struct holt_request *request, const char *name,
+void holt_cluster_remove(struct holt_cluster *cluster, struct holt_cluster_request *request, const char *name,
                          uint64_t timeout_ms);
 /* Closing down: hand leadership to another member, if we have it, without leaving. */
 void holt_cluster_step_down(struct holt_cluster *cluster);

@@ -44,6 +44,16 @@ void holt__conn_ping(struct holt_conn *conn) {
   holt__conn_control(conn, HOLT_WIRE_PING, NULL);
 }
 
+int holt_link_post(struct holt_link *link, enum holt_wire_type type, struct holt_buf body) {
+  struct holt_conn *conn = link->conn;
+  if (conn == NULL || conn->state != HOLT_CONN_UP) return HOLT_EUNREACHABLE;
+  if (body.len > conn->links->config.frame_max || body.len > conn->hello.frame_max) return HOLT_ETOOLARGE;
+  if (conn->control.len + body.len > HOLT_POST_MAX) return HOLT_EFULL;
+  put_frame(&conn->control, type, HOLT_LANE_RAFT, 0, body.data, body.len);
+  holt__conn_dirty(conn);
+  return 0;
+}
+
 static void put_acks(struct holt_conn *conn, struct holt_writer *out) {
   for (size_t i = 0; i < sizeof sending_order / sizeof sending_order[0]; i++) {
     struct holt_lane_in *in = &conn->link->in[sending_order[i]];
@@ -131,6 +141,10 @@ static void on_frame(struct holt_conn *conn, const struct holt_frame *frame, str
     holt__conn_on_control(conn, frame, body);
   } else if (conn->state == HOLT_CONN_UP && holt_lane_is_numbered((enum holt_lane)frame->lane)) {
     on_numbered(conn, frame, body);
+  } else if (conn->state == HOLT_CONN_UP && frame->lane == HOLT_LANE_RAFT) {
+    struct holt_link_message message = {.type = frame->type, .lane = HOLT_LANE_RAFT, .body = body};
+    if (conn->links->ops->on_message != NULL)
+      conn->links->ops->on_message(conn->links->arg, conn->link, &message);
   } else {
     struct holt_err err;
     holt_err_set(&err, HOLT_EPROTOCOL, "a message came in lane %u before the handshake was finished",

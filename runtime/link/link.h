@@ -180,6 +180,11 @@ int holt_link_room(struct holt_link *link, enum holt_lane lane, size_t len);
 /* Queue `msg` (retained); it is resent after each reconnect until acknowledged. Never refuses: call
  * holt_link_room first where waiting is possible. With an absent peer the oldest may be dropped for it. */
 void holt_link_send(struct holt_link *link, enum holt_lane lane, struct holt_msg *msg);
+/* Send `body` (copied) in the raft lane, ahead of everything numbered: at once or never. HOLT_EUNREACHABLE:
+ * not up; HOLT_ETOOLARGE; HOLT_EFULL: more than HOLT_POST_MAX bytes wait for the connection already. It
+ * arrives by on_message with number 0, which is not to be consumed. */
+#define HOLT_POST_MAX (32 * 1024 * 1024)
+int holt_link_post(struct holt_link *link, enum holt_wire_type type, struct holt_buf body);
 /* True while the lane of a present peer holds more than its window; on_room follows when that has gone down,
  * and when it has lasted for a second. */
 bool holt_link_is_choked(struct holt_link *link, enum holt_lane lane);

@@ -20,6 +20,8 @@ struct holt_node {
   struct holt_transport *transport;
   struct holt_links *links;
   struct holt_bus *bus;
+  struct holt_cluster *cluster; /* NULL: none */
+  bool has_address;             /* the cluster knows how this node is reached */
   const struct holt_node_ops *ops;
   void *arg;
   char name[HOLT_NAME_MAX + 1];
@@ -32,8 +34,11 @@ struct holt_node {
 };
 
 struct holt_node_config holt_node_defaults(void) {
-  return (struct holt_node_config){
-      .link = holt_links_defaults(), .transport = "tcp", .drain_timeout_ms = 5000};
+  return (struct holt_node_config){.link = holt_links_defaults(),
+                                   .transport = "tcp",
+                                   .cluster = holt_cluster_defaults(),
+                                   .advertise = "",
+                                   .drain_timeout_ms = 5000};
 }
 
 /* --- Between links and bus ------------------------------------------------------------------------ */
@@ -44,11 +49,15 @@ static void on_peer(void *arg, struct holt_peer *peer, const struct holt_peer_no
 }
 
 static void on_link_up(void *arg, struct holt_link *link) {
-  holt_bus_link_up(((struct holt_node *)arg)->bus, link);
+  struct holt_node *node = arg;
+  holt_bus_link_up(node->bus, link);
+  if (node->cluster != NULL) holt_cluster_link_up(node->cluster, link);
 }
 
 static void on_link_down(void *arg, struct holt_link *link) {
-  holt_bus_link_down(((struct holt_node *)arg)->bus, link);
+  struct holt_node *node = arg;
+  if (node->cluster != NULL) holt_cluster_link_down(node->cluster, link);
+  holt_bus_link_down(node->bus, link);
 }
 
 static void on_link_gone(void *arg, struct holt_link *link) {
@@ -59,7 +68,9 @@ static void on_message(void *arg, struct holt_link *link, const struct holt_link
   struct holt_node *node = arg;
   if (message->lane == HOLT_LANE_BUS || message->lane == HOLT_LANE_CALL)
     holt_bus_link_message(node->bus, link, message);
-  else
+  else if (message->lane == HOLT_LANE_RAFT && node->cluster != NULL)
+    holt_cluster_message(node->cluster, link, message);
+  else if (message->lane != HOLT_LANE_RAFT)
     holt_link_consume(link, message->lane, message->number);
 }
 
@@ -99,6 +110,24 @@ static const struct holt_links_ops links_ops = {.on_peer = on_peer,
                                                 .on_room = on_room,
                                                 .on_credit = on_credit,
                                                 .on_refused = on_refused};
+static void on_cluster(void *arg, const struct holt_cluster_notice *notice) {
+  struct holt_node *node = arg;
+  if (node->ops->on_cluster != NULL) node->ops->on_cluster(node->arg, notice);
+}
+
+static void on_change(void *arg, struct holt_object *object, enum holt_change_type type,
+                      struct holt_item *old, struct holt_item *now, uint64_t revision) {
+  struct holt_node *node = arg;
+  if (node->ops->on_change != NULL) node->ops->on_change(node->arg, object, type, old, now, revision);
+}
+
+static void on_replaced(void *arg) {
+  struct holt_node *node = arg;
+  if (node->ops->on_replaced != NULL) node->ops->on_replaced(node->arg);
+}
+
+static const struct holt_cluster_ops cluster_ops = {
+    .on_event = on_cluster, .on_change = on_change, .on_replaced = on_replaced};
 static const struct holt_bus_ops bus_ops = {.on_gap = on_gap};
 
 /* --- Settings ------------------------------------------------------------------------------------- */
@@ -159,6 +188,7 @@ static void close_now(struct holt_node *node) {
   if (node->is_closed) return;
   node->is_closed = true;
   holt_timer_stop(&node->drain);
+  if (node->cluster != NULL) holt_cluster_close(node->cluster);
   holt_links_close(node->links);
   holt_env_post(node->env, &node->closed);
 }
@@ -178,6 +208,15 @@ static void look_drained(void *arg) {
     holt_links_hurry(node->links); /* their handlers may have needed until now */
     holt_timer_start(&node->drain, DRAIN_LOOK_MS);
   }
+}
+
+static int join_cluster(struct holt_node *node, const struct holt_node_config *config, struct holt_err *err) {
+  if (config->cluster.name == NULL || *config->cluster.name == '\0') return 0;
+  struct holt_cluster_config cluster = config->cluster;
+  cluster.node_name = node->name;
+  cluster.address = config->advertise;
+  node->has_address = *config->advertise != '\0';
+  return holt_cluster_new(node->env, node->links, &cluster, &cluster_ops, node, &node->cluster, err);
 }
 
 int holt_node_new(struct holt_env *env, const struct holt_node_config *config,
@@ -211,6 +250,11 @@ int holt_node_new(struct holt_env *env, const struct holt_node_config *config,
   node->bus = holt_bus_new(env, node->links, node->boot, node->name, link.buffer_timeout_ms, &bus_ops, node);
   holt_timer_init(&node->drain, env, look_drained, node);
   holt_post_init(&node->closed, tell_closed, node);
+  rc = join_cluster(node, config, err);
+  if (rc != 0) {
+    holt_node_free(node);
+    return rc;
+  }
   *out = node;
   return 0;
 }
@@ -222,6 +266,7 @@ void holt_node_close(struct holt_node *node) {
     end(node);
     return;
   }
+  if (node->cluster != NULL) holt_cluster_step_down(node->cluster);
   holt_bus_close(node->bus);
   node->drain_until_ms = holt_env_now_ms(node->env) + node->drain_timeout_ms;
   holt_timer_start(&node->drain, 0);
@@ -237,6 +282,7 @@ void holt_node_free(struct holt_node *node) {
   node->ops = &silent;
   close_now(node);
   holt_post_cancel(&node->closed);
+  holt_cluster_free(node->cluster);
   holt_bus_free(node->bus);
   holt_links_free(node->links);
   holt_transport_free(node->transport);
@@ -256,7 +302,15 @@ int holt_node_listen(struct holt_node *node, const char *address, char actual[12
         "insecure = true (--insecure) if the network is trusted",
         address);
   }
-  return holt_links_listen(node->links, address, actual, err);
+  char used[128];
+  int rc = holt_links_listen(node->links, address, used, err);
+  if (rc != 0) return rc;
+  if (actual != NULL) memcpy(actual, used, sizeof used);
+  if (node->cluster != NULL && !node->has_address) {
+    node->has_address = true;
+    holt_cluster_set_address(node->cluster, used);
+  }
+  return 0;
 }
 
 int holt_node_connect(struct holt_node *node, const char *address, struct holt_peer **out,
@@ -283,4 +337,7 @@ struct holt_bus *holt_node_bus(struct holt_node *node) {
 }
 struct holt_links *holt_node_links(struct holt_node *node) {
   return node->links;
+}
+struct holt_cluster *holt_node_cluster(struct holt_node *node) {
+  return node->cluster;
 }

@@ -7,6 +7,7 @@
 #define HOLT_NODE_NODE_H
 
 #include "bus/bus.h"
+#include "cluster/cluster.h"
 #include "link/link.h"
 
 struct holt_node;
@@ -16,7 +17,10 @@ struct holt_node_config {
   const char *transport;         /* "tcp", "unix", "memory" */
   struct holt_transport *custom; /* in its place, or NULL; taken on success */
   bool insecure;                 /* may listen outside this machine without encryption */
-  uint64_t drain_timeout_ms;     /* how long a closing node waits for acknowledgements */
+  struct holt_cluster_config
+      cluster;               /* name "": member of none; node_name and address are the node's affair */
+  const char *advertise;     /* how other members reach it; "": the first address it listens on */
+  uint64_t drain_timeout_ms; /* how long a closing node waits for acknowledgements */
 };
 struct holt_node_config holt_node_defaults(void);
 
@@ -24,11 +28,15 @@ struct holt_node_ops {
   void (*on_peer)(void *arg, struct holt_peer *peer, const struct holt_peer_notice *notice);
   void (*on_gap)(void *arg, const char *origin, uint64_t boot, uint64_t count);
   void (*on_refused)(void *arg, const char *where, const struct holt_err *err);
+  /* See struct holt_cluster_ops. */
+  void (*on_cluster)(void *arg, const struct holt_cluster_notice *notice);
+  holt_change_cb on_change;
+  void (*on_replaced)(void *arg);
   /* Closed for good; the last call. The node may be freed from here on, though not within. */
   void (*on_closed)(void *arg);
 };
 
-/* Errors: HOLT_EINVAL (name, channel, limits), each with a sentence. */
+/* Errors: HOLT_EINVAL (name, channel, limits) and those of holt_cluster_new, each with a sentence. */
 int holt_node_new(struct holt_env *env, const struct holt_node_config *config,
                   const struct holt_node_ops *ops, void *arg, struct holt_node **out, struct holt_err *err);
 /* Stop accepting work, wait until handlers have answered and present peers have acknowledged everything (at
@@ -52,5 +60,7 @@ uint64_t holt_node_id(const struct holt_node *node);
 uint64_t holt_node_boot(const struct holt_node *node);
 struct holt_bus *holt_node_bus(struct holt_node *node);
 struct holt_links *holt_node_links(struct holt_node *node);
+/* NULL when it is member of none. */
+struct holt_cluster *holt_node_cluster(struct holt_node *node);
 
 #endif /* HOLT_NODE_NODE_H */

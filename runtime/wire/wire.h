@@ -50,7 +50,10 @@ enum holt_wire_type {
   HOLT_WIRE_ROUTE = 32,
   HOLT_WIRE_CALL = 33,
   HOLT_WIRE_REPLY = 34,
-  HOLT_WIRE_KNOWN = 35
+  HOLT_WIRE_KNOWN = 35,
+  /* raft lane: never numbered, never kept */
+  HOLT_WIRE_RAFT = 64,
+  HOLT_WIRE_CLUSTER = 65
 };
 
 struct holt_frame {

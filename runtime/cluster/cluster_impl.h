@@ -1,0 +1,293 @@
+/* cluster_impl.h - what the files of cluster/ share: the state, and one section of functions a file. */
+#ifndef HOLT_CLUSTER_CLUSTER_IMPL_H
+#define HOLT_CLUSTER_CLUSTER_IMPL_H
+
+#include "base/assert.h"
+#include "base/map.h"
+#include "base/mem.h"
+#include "base/rand.h"
+#include "cluster/cluster.h"
+#include "raft/driver.h"
+#include "raft/sessions.h"
+#include "store/store.h"
+
+/* --- machine.c: everything that is replicated ------------------------------------------------------------
+ */
+
+/* What a command of the log begins with. */
+enum {
+  HOLT__ENTRY_OPEN =
+      1, /* client u64, member u64: a client opens its session, older ones of the member close */
+  HOLT__ENTRY_OPERATION, /* a command of collections.h, from (client, seq) of the entry */
+  HOLT__ENTRY_LABEL,     /* member u64, name, address: how a member is called and reached */
+};
+
+struct holt__label {
+  uint64_t id;
+  char name[HOLT_NAME_MAX + 1];
+  char address[128];
+};
+
+struct holt__client {
+  uint64_t id, member;
+};
+
+struct holt__machine {
+  struct holt_collections *collections;
+  struct holt_sessions sessions;
+  struct holt__label *labels; /* in order of first mention */
+  size_t label_count, label_cap;
+  struct holt__client *clients;
+  size_t client_count, client_cap;
+  struct holt_raft_conf conf; /* in force at the last index applied */
+  uint64_t applied, applied_term;
+};
+
+/* What applying one entry came to. */
+struct holt__applied {
+  bool is_operation;
+  int code;                /* 0 or why the session refused it */
+  struct holt_buf answer;  /* borrowed until the next entry */
+  struct holt_writer room; /* keeps the answer; reused */
+};
+
+void holt__machine_init(struct holt__machine *machine);
+void holt__machine_free(struct holt__machine *machine);
+void holt__machine_apply(struct holt__machine *machine, const struct holt_raft_entry *entry,
+                         struct holt__applied *applied);
+const struct holt__label *holt__machine_label(const struct holt__machine *machine, uint64_t id);
+const struct holt__label *holt__machine_named(const struct holt__machine *machine, const char *name);
+uint64_t holt__machine_hash(const struct holt__machine *machine);
+
+/* A snapshot being written out. */
+struct holt__freeze {
+  struct holt_writer head; /* labels, clients, sessions */
+  size_t head_at;
+  struct holt_frozen *frozen;
+};
+void holt__machine_freeze(const struct holt__machine *machine, struct holt__freeze *freeze);
+uint64_t holt__freeze_size(const struct holt__freeze *freeze);
+size_t holt__freeze_read(struct holt__freeze *freeze, uint8_t *out, size_t cap);
+void holt__freeze_close(struct holt__freeze *freeze);
+
+/* One being read in. */
+struct holt__thaw {
+  struct holt__machine machine;
+  struct holt_writer head;
+  bool has_head;
+  struct holt_restore *restore;
+};
+void holt__thaw_init(struct holt__thaw *thaw);
+int holt__thaw_feed(struct holt__thaw *thaw, struct holt_buf piece);
+/* The machine it makes, or HOLT_EPROTOCOL; `thaw` is closed either way. */
+int holt__thaw_finish(struct holt__thaw *thaw, struct holt__machine *out);
+void holt__thaw_close(struct holt__thaw *thaw);
+
+/* --- request.c -------------------------------------------------------------------------------------------
+ */
+
+/* An operation of this node, from submit to its answer. */
+struct holt__op {
+  struct holt_list node;                /* in ops, in order of seq */
+  struct holt_list queue;               /* in unsent, while it waits to be proposed */
+  struct holt_cluster_request *request; /* NULL: nobody waits any more */
+  uint64_t seq, since_ms, sent_ms;
+  uint32_t tries_open; /* proposals under way that may have been appended */
+  bool is_answered;    /* kept for holt_cluster_outcome only */
+  int code;
+  struct holt_buf answer; /* then: ours */
+  size_t len;
+  uint8_t *command; /* ours; HOLT__ENTRY_OPERATION in front */
+};
+
+/* Barriers that share one read index. */
+struct holt__read {
+  struct holt_list node;
+  struct holt_list requests;
+  uint64_t tag, index, sent_ms;
+  bool is_sent, is_indexed;
+};
+
+/* --- form.c ----------------------------------------------------------------------------------------------
+ */
+
+enum holt__state { STATE_EMPTY, STATE_PLEDGED, STATE_JOINING, STATE_MEMBER, STATE_LEFT, STATE_FAILED };
+
+/* A node next to us that said hello, whatever its cluster. */
+struct holt__neighbour {
+  struct holt_list node;
+  struct holt_link *link;
+  bool has_hello;
+  char cluster[HOLT_NAME_MAX + 1];
+  char name[HOLT_NAME_MAX + 1];
+  char address[128];
+  uint64_t id, cluster_id, pledge;
+  uint32_t wanted, round;
+  uint8_t state, priority;
+  bool can_lead, is_voter;
+  bool is_foreign_told;
+  uint32_t voided_round; /* it answered that it will not start a set of this round or before */
+};
+
+struct holt__pledge {
+  uint64_t set; /* 0: none */
+  uint32_t count, round;
+  uint64_t ids[HOLT_RAFT_MEMBERS_MAX];
+  uint64_t since_ms;
+};
+
+/* --- Snapshots kept --------------------------------------------------------------------------------------
+ */
+
+struct holt__blob {
+  struct holt_raft_snapshot meta; /* index 0: none */
+  struct holt_writer bytes;
+};
+
+struct holt_cluster {
+  struct holt_env *env;
+  struct holt_links *links;
+  struct holt_cluster_config config;
+  char name[HOLT_NAME_MAX + 1], node_name[HOLT_NAME_MAX + 1], address[128];
+  const struct holt_cluster_ops *ops;
+  void *arg;
+  bool is_closed;
+  enum holt__state state;
+  uint64_t self, cluster_id;
+
+  struct holt_raft *raft; /* NULL while there is no cluster */
+  struct holt_raft_driver driver;
+  struct holt_store *store; /* NULL: in memory */
+  struct holt__machine machine;
+  struct holt__applied applied;
+  struct holt_timer timer; /* the driver's deadline */
+  struct holt_timer tick;  /* everything of our own: retries, deadlines, formation */
+  struct holt_post turn;   /* what is put off to the end of a turn */
+
+  /* what was told last */
+  enum holt_raft_role role;
+  uint64_t leader, term, commit_told;
+  char leader_name[HOLT_NAME_MAX + 1];
+  bool has_quorum, is_joined;
+  uint64_t leader_seen_ms; /* when a leader was last known */
+  struct holt_raft_conf conf_told;
+  char names_told[HOLT_RAFT_MEMBERS_MAX][HOLT_NAME_MAX + 1]; /* beside conf_told */
+  uint64_t silent, unsynced; /* bits by place among the leader's peers: told */
+
+  /* operations */
+  uint64_t client, next_seq;
+  bool is_session_open;
+  uint64_t session_asked_ms, label_asked_ms;
+  struct holt_list ops_open, unsent; /* struct holt__op by node and by queue */
+  struct holt_map op_by_seq;
+  size_t op_count, orphan_count;
+  struct holt_list reads; /* struct holt__read */
+  uint64_t next_tag;
+  struct holt_list ready; /* requests of holt_cluster_ready */
+  struct holt_list outcomes;
+
+  /* neighbours and formation */
+  struct holt_list neighbours;
+  struct holt__pledge pledge;
+  uint32_t round; /* of the next pledge */
+  uint32_t voided_round;
+  uint64_t join_asked_ms, void_asked_ms, hello_at_ms;
+  uint64_t refused_told_ms;
+
+  /* membership work asked for here */
+  struct holt_cluster_request *leaving, *transferring, *removing;
+  uint64_t removing_id, transferring_id, work_asked_ms;
+  struct holt_list refused; /* requests that came while another of their kind was under way */
+  uint64_t transfer_from;
+  bool is_transfer_bad, is_out;
+  uint64_t change_tag;
+  int change_code;
+
+  /* snapshots */
+  struct holt__blob newest, before;
+  struct holt__freeze freeze;
+  struct holt_raft_snapshot freezing; /* index 0: none */
+  struct holt_writer freezing_bytes;
+  struct holt__thaw thaw;
+  struct holt_raft_snapshot thawing; /* index 0: none */
+  struct holt_writer thawing_bytes;
+  bool is_thawed;
+  int thaw_code;
+};
+
+/* --- cluster.c -------------------------------------------------------------------------------------------
+ */
+
+uint64_t holt__cluster_now(const struct holt_cluster *c);
+void holt__cluster_tell(struct holt_cluster *c, enum holt_cluster_event event, const char *text,
+                        const char *old, uint64_t number);
+void holt__cluster_tell_error(struct holt_cluster *c, enum holt_cluster_event event,
+                              const struct holt_err *err);
+/* Something to do at the end of this turn. */
+void holt__cluster_stir(struct holt_cluster *c);
+/* Hand an event to the raft, if there is one. */
+int holt__cluster_step(struct holt_cluster *c, struct holt_raft_event *event);
+/* Make the raft of cluster `cluster_id`, empty; then `conf` begins it (NULL: others will send the log). */
+void holt__cluster_begin(struct holt_cluster *c, uint64_t cluster_id, const struct holt_raft_conf *conf);
+/* Forget the raft and all that was replicated; a new incarnation. */
+void holt__cluster_end(struct holt_cluster *c);
+
+/* --- request.c -------------------------------------------------------------------------------------------
+ */
+
+void holt__requests_init(struct holt_cluster *c);
+void holt__requests_turn(struct holt_cluster *c);  /* propose and ask what waits */
+void holt__requests_tick(struct holt_cluster *c);  /* deadlines, retries */
+void holt__requests_retry(struct holt_cluster *c); /* the leader is another one: ask all again */
+void holt__requests_done(struct holt_cluster *c, const struct holt_raft_done *done);
+void holt__requests_applied(struct holt_cluster *c, const struct holt_raft_entry *entry,
+                            const struct holt__applied *applied);
+void holt__requests_reached(struct holt_cluster *c); /* more was applied */
+/* After a snapshot took the place of the log: what of ours it holds. */
+void holt__requests_replaced(struct holt_cluster *c);
+void holt__requests_fail(struct holt_cluster *c, int code);
+/* End a request: its callback runs, its memory is the caller's again. */
+void holt__cluster_request_end(struct holt_cluster_request *request, int code, struct holt_buf answer,
+                               uint64_t number);
+bool holt__cluster_is_ready(const struct holt_cluster *c);
+
+/* --- form.c ----------------------------------------------------------------------------------------------
+ */
+
+void holt__form_init(struct holt_cluster *c);
+void holt__form_free(struct holt_cluster *c);
+void holt__form_tick(struct holt_cluster *c);
+void holt__form_say_hello(struct holt_cluster *c); /* to all, because something has changed */
+struct holt__neighbour *holt__form_by_id(struct holt_cluster *c, uint64_t id);
+void holt__form_message(struct holt_cluster *c, struct holt_link *link, struct holt_buf body);
+
+/* Ask the leader to take out `id`, or to hand over to it. */
+void holt__form_ask_leader(struct holt_cluster *c, bool is_leave, uint64_t id);
+
+/* --- member.c --------------------------------------------------------------------------------------------
+ */
+
+/* At the leader: a node asks to be a member. 0, or why not. */
+int holt__member_admit(struct holt_cluster *c, uint64_t id, const char *name, const char *address,
+                       bool can_lead, bool is_voter, uint8_t priority, struct holt_err *err);
+/* At the leader: take the member out. */
+int holt__member_expel(struct holt_cluster *c, uint64_t id);
+void holt__member_change_done(struct holt_cluster *c, const struct holt_raft_done *done);
+/* This node is no member any more. */
+void holt__member_gone(struct holt_cluster *c);
+bool holt__member_was(const struct holt_cluster *c, uint64_t id);
+void holt__member_tick(struct holt_cluster *c);
+void holt__member_applied_conf(struct holt_cluster *c);
+
+/* --- snapshot.c ------------------------------------------------------------------------------------------
+ */
+
+int holt__snapshot_take(void *arg, const struct holt_raft_snapshot *snapshot);
+int holt__snapshot_read(void *arg, const struct holt_raft_snapshot *snapshot, uint64_t offset, uint8_t *out,
+                        uint32_t *len);
+int holt__snapshot_part(void *arg, const struct holt_raft_part *part);
+void holt__snapshot_turn(struct holt_cluster *c); /* a slice of the work */
+bool holt__snapshot_has_work(const struct holt_cluster *c);
+void holt__snapshot_free(struct holt_cluster *c);
+
+#endif /* HOLT_CLUSTER_CLUSTER_IMPL_H */

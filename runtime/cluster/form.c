@@ -1,0 +1,503 @@
+/* form.c - who is there: hellos between neighbours, the first members of a cluster, joining one.
+ *
+ * Formation. Nodes without a cluster tell each other who they are. Once N of them see each other, those of
+ * the N smallest ids pledge themselves to that set, and whoever sees all N pledged to it begins, with a
+ * cluster id that is the hash of the set. Nobody pledges twice, so two sets that share a node cannot both
+ * begin. A pledge that leads to nothing is voided: its members are asked, each that has not begun answers and
+ * will never begin that set; with the word of a majority the asker is free (no majority of that set can exist
+ * any more). No clock decides: time only says when to ask.
+ *
+ * Joining. A node without a cluster that meets a member asks it; the leader admits it by an entry of the log.
+ *
+ * Frames (type HOLT_WIRE_CLUSTER): kind u8, then
+ *   HELLO: cluster, name, address (text8), id, cluster id, pledge u64, round, wanted u32, state, flags,
+ * priority u8, then the neighbours it knows: u8, each {name, address} so that all members find each other
+ *   VOID, VOIDED: set u64, round u32      JOIN: id u64, name, address, flags, priority
+ *   REFUSED: word, text (text8)           LEAVE: id u64     GONE: id u64     HAND_OVER: id u64 */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cluster/cluster_impl.h"
+
+enum { HELLO = 1, VOID, VOIDED, JOIN, REFUSED, LEAVE, GONE, HAND_OVER };
+enum { CAN_LEAD = 1, IS_VOTER = 2 };
+enum { HELLO_EVERY_MS = 500, NEIGHBOURS_TOLD = 32 };
+
+/* --- Neighbours ---------------------------------------------------------------------------------------- */
+
+void holt__form_init(struct holt_cluster *c) {
+  holt_list_init(&c->neighbours);
+  c->round = 1;
+}
+
+static void neighbour_free(struct holt__neighbour *next) {
+  holt_list_remove(&next->node);
+  free(next);
+}
+
+void holt__form_free(struct holt_cluster *c) {
+  while (!holt_list_is_empty(&c->neighbours))
+    neighbour_free(HOLT_CONTAINER(c->neighbours.next, struct holt__neighbour, node));
+}
+
+#define EACH_NEIGHBOUR(c, at)                                                                                \
+  for (struct holt__neighbour *at = HOLT_CONTAINER((c)->neighbours.next, struct holt__neighbour, node);      \
+       &at->node != &(c)->neighbours; at = HOLT_CONTAINER(at->node.next, struct holt__neighbour, node))
+
+static struct holt__neighbour *by_link(struct holt_cluster *c, const struct holt_link *link) {
+  EACH_NEIGHBOUR(c, next) {
+    if (next->link == link) return next;
+  }
+  return NULL;
+}
+
+static bool is_ours(const struct holt_cluster *c, const struct holt__neighbour *next) {
+  return next->has_hello && strcmp(next->cluster, c->name) == 0;
+}
+
+struct holt__neighbour *holt__form_by_id(struct holt_cluster *c, uint64_t id) {
+  EACH_NEIGHBOUR(c, next) {
+    if (next->id == id && is_ours(c, next)) return next;
+  }
+  return NULL;
+}
+
+/* --- Hello --------------------------------------------------------------------------------------------- */
+
+static uint8_t own_flags(const struct holt_cluster *c) {
+  return (uint8_t)((c->config.can_lead ? CAN_LEAD : 0) | (c->config.is_voter ? IS_VOTER : 0));
+}
+
+static void post(struct holt__neighbour *to, struct holt_writer *body) {
+  (void)holt_link_post(to->link, HOLT_WIRE_CLUSTER, holt_buf(body->data, body->len));
+  holt_writer_free(body);
+}
+
+static void write_known(struct holt_cluster *c, struct holt_writer *body) {
+  uint8_t count = 0;
+  size_t at = body->len;
+  holt_write_u8(body, 0);
+  EACH_NEIGHBOUR(c, next) {
+    if (!is_ours(c, next) || next->address[0] == 0 || count == NEIGHBOURS_TOLD) continue;
+    holt_write_text8(body, next->name);
+    holt_write_text8(body, next->address);
+    count++;
+  }
+  body->data[at] = count;
+}
+
+static void say_hello(struct holt_cluster *c, struct holt__neighbour *to) {
+  struct holt_writer body = {0};
+  holt_write_u8(&body, HELLO);
+  holt_write_text8(&body, c->name);
+  holt_write_text8(&body, c->node_name);
+  holt_write_text8(&body, c->address);
+  holt_write_u64(&body, c->self);
+  holt_write_u64(&body, c->cluster_id);
+  holt_write_u64(&body, c->pledge.set);
+  holt_write_u32(&body, c->round);
+  holt_write_u32(&body, c->config.members);
+  holt_write_u8(&body, (uint8_t)c->state);
+  holt_write_u8(&body, own_flags(c));
+  holt_write_u8(&body, c->config.priority);
+  write_known(c, &body);
+  post(to, &body);
+}
+
+void holt__form_say_hello(struct holt_cluster *c) {
+  c->hello_at_ms = holt__cluster_now(c) + HELLO_EVERY_MS;
+  EACH_NEIGHBOUR(c, next) say_hello(c, next);
+}
+
+void holt_cluster_link_up(struct holt_cluster *c, struct holt_link *link) {
+  if (c->is_closed || by_link(c, link)) return;
+  struct holt__neighbour *next = holt_alloc(sizeof *next);
+  next->link = link;
+  holt_list_push(&c->neighbours, &next->node);
+  say_hello(c, next);
+}
+
+void holt_cluster_link_down(struct holt_cluster *c, struct holt_link *link) {
+  struct holt__neighbour *next = by_link(c, link);
+  if (!next) return;
+  if (c->raft && next->id) {
+    struct holt_raft_event event = {.type = HOLT_RAFT_EV_UNREACHABLE, .id = next->id};
+    holt__cluster_step(c, &event);
+  }
+  neighbour_free(next);
+}
+
+static bool is_linked_name(struct holt_cluster *c, const char *name) {
+  if (strcmp(name, c->node_name) == 0) return true;
+  for (struct holt_link *link = holt_links_first(c->links); link; link = holt_links_next(c->links, link))
+    if (strcmp(holt_link_name(link), name) == 0) return true;
+  return false;
+}
+
+/* All members are linked directly: dial who is only known by hearsay. */
+static void meet(struct holt_cluster *c, const char *name, const char *address) {
+  struct holt_peer *peer;
+  if (address[0] == 0 || strcmp(address, c->address) == 0 || is_linked_name(c, name)) return;
+  (void)holt_links_connect(c->links, address, &peer, NULL);
+}
+
+static void tell_foreign(struct holt_cluster *c, struct holt__neighbour *next) {
+  struct holt_err err;
+  bool is_foreign = c->cluster_id && next->cluster_id && c->cluster_id != next->cluster_id;
+  if (!is_foreign || next->is_foreign_told) return;
+  next->is_foreign_told = true;
+  holt_err_set(&err, HOLT_EFOREIGN,
+               "node '%s' belongs to another cluster of the name '%s'; they stay apart: give one of the two "
+               "clusters another name, or restart the nodes of one without their data",
+               next->name, c->name);
+  holt__cluster_tell_error(c, HOLT_CLUSTER_ERROR, &err);
+}
+
+static void on_hello(struct holt_cluster *c, struct holt__neighbour *next, struct holt_reader *in) {
+  char cluster[256], name[256], address[256];
+  holt_read_text8(in, cluster);
+  holt_read_text8(in, name);
+  holt_read_text8(in, address);
+  uint64_t id = holt_read_u64(in), cluster_id = holt_read_u64(in), pledge = holt_read_u64(in);
+  uint32_t round = holt_read_u32(in), wanted = holt_read_u32(in);
+  uint8_t state = holt_read_u8(in), flags = holt_read_u8(in), priority = holt_read_u8(in);
+  if (in->failed || id == 0 || strlen(name) > HOLT_NAME_MAX || strlen(cluster) > HOLT_NAME_MAX) return;
+  if (strlen(address) >= sizeof next->address || state > STATE_FAILED || priority > 10) return;
+  bool is_news =
+      !next->has_hello || next->id != id || next->cluster_id != cluster_id || next->pledge != pledge;
+  snprintf(next->cluster, sizeof next->cluster, "%.64s", cluster);
+  snprintf(next->name, sizeof next->name, "%.64s", name);
+  snprintf(next->address, sizeof next->address, "%.127s", address);
+  next->id = id;
+  next->cluster_id = cluster_id;
+  next->pledge = pledge;
+  next->wanted = wanted;
+  next->round = round;
+  next->state = state;
+  next->priority = priority;
+  next->can_lead = flags & CAN_LEAD;
+  next->is_voter = flags & IS_VOTER;
+  next->has_hello = true;
+  if (!is_ours(c, next)) return;
+  for (uint8_t left = holt_read_u8(in); left > 0 && !in->failed; left--) {
+    holt_read_text8(in, name);
+    holt_read_text8(in, address);
+    if (!in->failed) meet(c, name, address);
+  }
+  tell_foreign(c, next);
+  if (is_news) {
+    say_hello(c, next);
+    holt__form_tick(c);
+  }
+}
+
+/* --- Formation ----------------------------------------------------------------------------------------- */
+
+static uint64_t set_id(const struct holt_cluster *c, const uint64_t *ids, uint32_t count, uint32_t round) {
+  uint64_t hash = holt_hash_bytes(round, c->name, strlen(c->name));
+  for (uint32_t i = 0; i < count; i++) hash = holt_hash_u64(hash ^ ids[i]);
+  return hash | 1;
+}
+
+static bool is_candidate(const struct holt_cluster *c, const struct holt__neighbour *next) {
+  return is_ours(c, next) && next->cluster_id == 0 && next->is_voter && next->wanted == c->config.members &&
+         (next->state == STATE_EMPTY || next->state == STATE_PLEDGED);
+}
+
+/* The N smallest ids in sight, in order, ours among them. */
+static bool choose_set(struct holt_cluster *c, uint64_t *ids) {
+  uint64_t seen[256];
+  uint32_t count = 0;
+  seen[count++] = c->self;
+  EACH_NEIGHBOUR(c, next) {
+    if (!is_candidate(c, next) || count == 256) continue;
+    uint32_t at = count++;
+    for (; at > 0 && seen[at - 1] > next->id; at--) seen[at] = seen[at - 1];
+    seen[at] = next->id;
+  }
+  /* seen[0] was ours: put it in its place as well */
+  for (uint32_t i = 1; i < count && seen[i - 1] > seen[i]; i++) {
+    uint64_t swap = seen[i];
+    seen[i] = seen[i - 1];
+    seen[i - 1] = swap;
+  }
+  if (count < c->config.members) return false;
+  memcpy(ids, seen, c->config.members * sizeof *ids);
+  for (uint32_t i = 0; i < c->config.members; i++)
+    if (ids[i] == c->self) return true;
+  return false;
+}
+
+static void pledge(struct holt_cluster *c) {
+  uint64_t ids[HOLT_RAFT_MEMBERS_MAX];
+  if (!choose_set(c, ids)) return;
+  EACH_NEIGHBOUR(c, next) {
+    if (is_candidate(c, next) && next->round > c->round) c->round = next->round;
+  }
+  if (c->round <= c->voided_round) c->round = c->voided_round + 1;
+  c->pledge.count = c->config.members;
+  c->pledge.round = c->round;
+  memcpy(c->pledge.ids, ids, c->config.members * sizeof *ids);
+  c->pledge.set = set_id(c, ids, c->pledge.count, c->round);
+  c->pledge.since_ms = c->void_asked_ms = holt__cluster_now(c);
+  c->state = STATE_PLEDGED;
+  holt__form_say_hello(c);
+}
+
+static bool is_pledged_too(struct holt_cluster *c, uint64_t id) {
+  if (id == c->self) return true;
+  const struct holt__neighbour *next = holt__form_by_id(c, id);
+  return next && (next->pledge == c->pledge.set || next->cluster_id == c->pledge.set);
+}
+
+static void begin_set(struct holt_cluster *c) {
+  struct holt_raft_conf conf = {.count = c->pledge.count};
+  for (uint32_t i = 0; i < c->pledge.count; i++) {
+    uint64_t id = c->pledge.ids[i];
+    if (!is_pledged_too(c, id)) return;
+    const struct holt__neighbour *next = holt__form_by_id(c, id);
+    conf.members[i] = (struct holt_raft_member){.id = id,
+                                                .role = HOLT_RAFT_VOTER,
+                                                .can_lead = next ? next->can_lead : c->config.can_lead,
+                                                .priority = next ? next->priority : c->config.priority};
+  }
+  holt__cluster_begin(c, c->pledge.set, &conf);
+}
+
+/* --- Voiding ------------------------------------------------------------------------------------------- */
+
+static void send_void(struct holt_cluster *c, uint8_t kind, struct holt__neighbour *to, uint64_t set,
+                      uint32_t round) {
+  struct holt_writer body = {0};
+  (void)c;
+  holt_write_u8(&body, kind);
+  holt_write_u64(&body, set);
+  holt_write_u32(&body, round);
+  post(to, &body);
+}
+
+static void unpledge(struct holt_cluster *c, uint32_t round) {
+  if (round > c->voided_round) c->voided_round = round;
+  if (c->round <= c->voided_round) c->round = c->voided_round + 1;
+  c->pledge.set = 0;
+  if (c->state == STATE_PLEDGED) c->state = STATE_EMPTY;
+  holt__form_say_hello(c);
+}
+
+/* The pledge has led to nothing for a while: ask its members to void it. */
+static void ask_void(struct holt_cluster *c) {
+  uint64_t now = holt__cluster_now(c), patience = 4 * c->config.election_ms;
+  if (now < c->pledge.since_ms + patience || now < c->void_asked_ms + c->config.election_ms) return;
+  c->void_asked_ms = now;
+  uint32_t voided = 1; /* we shall not begin it either */
+  EACH_NEIGHBOUR(c, next) {
+    bool is_in = false;
+    for (uint32_t i = 0; i < c->pledge.count; i++) is_in = is_in || c->pledge.ids[i] == next->id;
+    if (!is_in || !is_ours(c, next)) continue;
+    if (next->voided_round >= c->pledge.round)
+      voided++;
+    else
+      send_void(c, VOID, next, c->pledge.set, c->pledge.round);
+  }
+  if (voided > c->pledge.count / 2) unpledge(c, c->pledge.round);
+}
+
+static void on_void(struct holt_cluster *c, struct holt__neighbour *next, struct holt_reader *in) {
+  uint64_t set = holt_read_u64(in);
+  uint32_t round = holt_read_u32(in);
+  if (in->failed || c->cluster_id == set) return; /* begun: a started member beats a pledge */
+  if (c->state == STATE_PLEDGED && c->pledge.set == set) unpledge(c, round);
+  if (round > c->voided_round) c->voided_round = round;
+  if (c->round <= c->voided_round) c->round = c->voided_round + 1;
+  send_void(c, VOIDED, next, set, round);
+}
+
+static void on_voided(struct holt_cluster *c, struct holt__neighbour *next, struct holt_reader *in) {
+  uint64_t set = holt_read_u64(in);
+  uint32_t round = holt_read_u32(in);
+  if (!in->failed && set == c->pledge.set && round > next->voided_round) next->voided_round = round;
+}
+
+/* --- Joining ------------------------------------------------------------------------------------------- */
+
+static struct holt__neighbour *find_member(struct holt_cluster *c) {
+  struct holt__neighbour *found = NULL;
+  EACH_NEIGHBOUR(c, next) {
+    bool is_member = is_ours(c, next) && next->cluster_id != 0 && next->state == STATE_MEMBER;
+    bool is_same = c->cluster_id == 0 || c->cluster_id == next->cluster_id;
+    if (is_member && is_same && (!found || next->id < found->id)) found = next;
+  }
+  return found;
+}
+
+static void ask_join(struct holt_cluster *c) {
+  uint64_t now = holt__cluster_now(c);
+  struct holt__neighbour *member = find_member(c);
+  if (!member) return;
+  if (!c->raft) holt__cluster_begin(c, member->cluster_id, NULL);
+  if (c->join_asked_ms != 0 && now < c->join_asked_ms + c->config.election_ms) return;
+  c->join_asked_ms = now;
+  struct holt_writer body = {0};
+  holt_write_u8(&body, JOIN);
+  holt_write_u64(&body, c->self);
+  holt_write_text8(&body, c->node_name);
+  holt_write_text8(&body, c->address);
+  holt_write_u8(&body, own_flags(c));
+  holt_write_u8(&body, c->config.priority);
+  post(member, &body);
+}
+
+static void refuse(struct holt__neighbour *to, const struct holt_err *err) {
+  struct holt_writer body = {0};
+  holt_write_u8(&body, REFUSED);
+  holt_write_text8(&body, holt_err_word(err->code));
+  holt_write_text8(&body, err->message);
+  post(to, &body);
+}
+
+/* Pass a request on to the leader, as it is. */
+static void pass_on(struct holt_cluster *c, uint8_t kind, const struct holt_reader *rest) {
+  struct holt__neighbour *leader = c->leader ? holt__form_by_id(c, c->leader) : NULL;
+  if (!leader) return;
+  struct holt_writer body = {0};
+  holt_write_u8(&body, kind);
+  holt_write_bytes(&body, rest->at, holt_reader_left(rest));
+  post(leader, &body);
+}
+
+static void on_join(struct holt_cluster *c, struct holt_reader *in) {
+  struct holt_reader all = *in;
+  char name[256], address[256];
+  struct holt_err err = {0};
+  uint64_t id = holt_read_u64(in);
+  holt_read_text8(in, name);
+  holt_read_text8(in, address);
+  uint8_t flags = holt_read_u8(in), priority = holt_read_u8(in);
+  if (in->failed || c->state != STATE_MEMBER) return;
+  if (!holt_cluster_is_leader(c)) {
+    pass_on(c, JOIN, &all);
+    return;
+  }
+  int rc = holt__member_admit(c, id, name, address, flags & CAN_LEAD, flags & IS_VOTER, priority, &err);
+  struct holt__neighbour *joiner = holt__form_by_id(c, id);
+  if (!joiner) meet(c, name, address);
+  if (rc != 0 && rc != HOLT_EBUSY && joiner) refuse(joiner, &err);
+}
+
+static void on_refused(struct holt_cluster *c, struct holt__neighbour *from, struct holt_reader *in) {
+  char word[256], text[256];
+  struct holt_err err;
+  holt_read_text8(in, word);
+  holt_read_text8(in, text);
+  uint64_t now = holt__cluster_now(c);
+  if (in->failed || (c->refused_told_ms != 0 && now < c->refused_told_ms + 5000)) return;
+  c->refused_told_ms = now;
+  int code = holt_err_from_word(word);
+  holt_err_set(&err, code ? code : HOLT_EINTERNAL, "node '%s' did not let this node in: %s", from->name,
+               text);
+  holt__cluster_tell_error(c, HOLT_CLUSTER_ERROR, &err);
+}
+
+/* --- Leaving and being left ---------------------------------------------------------------------------- */
+
+void holt__form_ask_leader(struct holt_cluster *c, bool is_leave, uint64_t id) {
+  struct holt__neighbour *leader = c->leader ? holt__form_by_id(c, c->leader) : NULL;
+  if (!leader) return;
+  struct holt_writer body = {0};
+  holt_write_u8(&body, is_leave ? LEAVE : HAND_OVER);
+  holt_write_u64(&body, id);
+  post(leader, &body);
+}
+
+static void on_leave(struct holt_cluster *c, struct holt__neighbour *from, struct holt_reader *in) {
+  struct holt_reader all = *in;
+  uint64_t id = holt_read_u64(in);
+  if (in->failed || c->state != STATE_MEMBER) return;
+  if (!holt_cluster_is_leader(c)) {
+    if (from->id == id) pass_on(c, LEAVE, &all);
+    return;
+  }
+  if (holt__member_expel(c, id) != HOLT_ENOTFOUND) return;
+  struct holt__neighbour *gone = holt__form_by_id(c, id); /* it is out already and has not heard of it */
+  if (!gone) return;
+  struct holt_writer body = {0};
+  holt_write_u8(&body, GONE);
+  holt_write_u64(&body, id);
+  post(gone, &body);
+}
+
+static void on_hand_over(struct holt_cluster *c, struct holt_reader *in) {
+  struct holt_raft_event event = {.type = HOLT_RAFT_EV_TRANSFER, .id = holt_read_u64(in)};
+  if (!in->failed && holt_cluster_is_leader(c)) holt__cluster_step(c, &event);
+}
+
+static void on_gone(struct holt_cluster *c, struct holt_reader *in) {
+  uint64_t id = holt_read_u64(in);
+  if (!in->failed && id == c->self) holt__member_gone(c);
+}
+
+/* A member that is none any more, and may not know: somebody who has the log tells it. */
+static void tell_gone(struct holt_cluster *c) {
+  if (c->state != STATE_MEMBER || !c->is_joined || c->leader == 0) return;
+  EACH_NEIGHBOUR(c, next) {
+    bool is_stray = is_ours(c, next) && next->cluster_id == c->cluster_id && next->state == STATE_MEMBER;
+    if (!is_stray || holt__member_was(c, next->id)) continue;
+    struct holt_writer body = {0};
+    holt_write_u8(&body, GONE);
+    holt_write_u64(&body, next->id);
+    post(next, &body);
+  }
+}
+
+/* --- In and on time ------------------------------------------------------------------------------------ */
+
+void holt__form_message(struct holt_cluster *c, struct holt_link *link, struct holt_buf body) {
+  struct holt__neighbour *next = by_link(c, link);
+  struct holt_reader in = holt_reader(body);
+  uint8_t kind = holt_read_u8(&in);
+  if (!next || in.failed) return;
+  if (kind == HELLO) {
+    on_hello(c, next, &in);
+    return;
+  }
+  if (!is_ours(c, next)) return;
+  switch (kind) {
+  case VOID:
+    on_void(c, next, &in);
+    break;
+  case VOIDED:
+    on_voided(c, next, &in);
+    break;
+  case JOIN:
+    on_join(c, &in);
+    break;
+  case REFUSED:
+    on_refused(c, next, &in);
+    break;
+  case LEAVE:
+    on_leave(c, next, &in);
+    break;
+  case GONE:
+    on_gone(c, &in);
+    break;
+  case HAND_OVER:
+    on_hand_over(c, &in);
+    break;
+  default:
+    break;
+  }
+}
+
+void holt__form_tick(struct holt_cluster *c) {
+  uint64_t now = holt__cluster_now(c);
+  if (now >= c->hello_at_ms) {
+    holt__form_say_hello(c);
+    tell_gone(c);
+  }
+  if (c->state == STATE_LEFT || c->state == STATE_FAILED) return;
+  if (c->state == STATE_EMPTY && !find_member(c) && c->config.members > 0 && c->config.is_voter) pledge(c);
+  if (c->state == STATE_PLEDGED) begin_set(c);
+  if (c->state == STATE_PLEDGED) ask_void(c);
+  if (c->state == STATE_EMPTY || c->state == STATE_JOINING) ask_join(c);
+}
