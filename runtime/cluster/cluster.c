@@ -77,7 +77,7 @@ static void set_role(struct holt_cluster *c, enum holt_raft_role role) {
 
 static int io_persist(void *arg, const struct holt_raft_persist *persist) {
   struct holt_cluster *c = arg;
-  return c->store ? holt_store_write(c->store, persist) : 1;
+  return c->store ? holt__disk_persist(c, persist) : 1;
 }
 
 static void io_send(void *arg, const struct holt_raft_message *message, struct holt_buf bytes) {
@@ -132,8 +132,8 @@ static void fail(struct holt_cluster *c) {
 }
 
 /* After whatever was done with the driver: what follows for us. */
-static void after(struct holt_cluster *c) {
-  if (!c->raft) return;
+void holt__cluster_after(struct holt_cluster *c) {
+  if (!c->raft || c->is_closed) return;
   if (c->driver.fatal) {
     fail(c);
     return;
@@ -146,10 +146,10 @@ static void after(struct holt_cluster *c) {
 }
 
 int holt__cluster_step(struct holt_cluster *c, struct holt_raft_event *event) {
-  if (!c->raft || c->state == STATE_FAILED) return HOLT_ECLOSED;
+  if (!c->raft || c->is_closed || c->state == STATE_FAILED) return HOLT_ECLOSED;
   event->now_ms = holt__cluster_now(c);
   int rc = holt_raft_driver_step(&c->driver, event);
-  after(c);
+  holt__cluster_after(c);
   return rc;
 }
 
@@ -170,26 +170,56 @@ static struct holt_raft_options raft_options(struct holt_cluster *c, uint64_t cl
   return options;
 }
 
-void holt__cluster_begin(struct holt_cluster *c, uint64_t cluster_id, const struct holt_raft_conf *conf) {
+static int make_raft(struct holt_cluster *c, uint64_t cluster_id, const struct holt_raft_restore *restore) {
   HOLT_ASSERT(!c->raft);
   struct holt_raft_options options = raft_options(c, cluster_id);
-  if (holt_raft_new(&options, NULL, holt__cluster_now(c), &c->raft) != 0) return;
+  int rc = holt_raft_new(&options, restore, holt__cluster_now(c), &c->raft);
+  if (rc != 0) return rc;
   struct holt_raft_driver_options driver = {.snapshot_entries = c->config.snapshot_entries,
                                             .snapshot_bytes = c->config.snapshot_bytes,
                                             .held_bytes_max = HELD_BYTES_MAX,
                                             .apply_max = APPLY_MAX};
-  holt_raft_driver_init(&c->driver, c->raft, &driver_io, c, &driver, 0);
+  uint64_t applied = restore && restore->snapshot ? restore->snapshot->index : 0;
+  holt_raft_driver_init(&c->driver, c->raft, &driver_io, c, &driver, applied);
   c->cluster_id = cluster_id;
-  c->state = conf ? STATE_MEMBER : STATE_JOINING;
   c->leader_seen_ms = holt__cluster_now(c);
-  struct holt_raft_event event = {.type = HOLT_RAFT_EV_BOOTSTRAP, .conf = conf};
-  if (conf) holt__cluster_step(c, &event);
+  return 0;
+}
+
+static void start_raft(struct holt_cluster *c) {
   struct holt_raft_event time = {.type = HOLT_RAFT_EV_TIME};
   holt__cluster_step(c, &time);
   holt__form_say_hello(c);
 }
 
-void holt__cluster_end(struct holt_cluster *c) {
+void holt__cluster_begin(struct holt_cluster *c, uint64_t cluster_id, const struct holt_raft_conf *conf) {
+  struct holt_err err;
+  if (holt__disk_begin(c, cluster_id, &err) != 0) {
+    holt__cluster_tell_error(c, HOLT_CLUSTER_DISK_ERROR, &err);
+    c->state = STATE_FAILED;
+    return;
+  }
+  if (make_raft(c, cluster_id, NULL) != 0) return;
+  c->state = conf ? STATE_MEMBER : STATE_JOINING;
+  struct holt_raft_event event = {.type = HOLT_RAFT_EV_BOOTSTRAP, .conf = conf};
+  if (conf) holt__cluster_step(c, &event);
+  start_raft(c);
+}
+
+int holt__cluster_resume(struct holt_cluster *c, uint64_t cluster_id,
+                         const struct holt_raft_restore *restore) {
+  int rc = make_raft(c, cluster_id, restore);
+  if (rc != 0) return rc;
+  bool is_member = false;
+  const struct holt_raft_conf *conf = holt_raft_conf(c->raft);
+  for (uint32_t i = 0; i < conf->count; i++) is_member = is_member || conf->members[i].id == c->self;
+  c->state = is_member ? STATE_MEMBER : STATE_JOINING;
+  if (c->machine.applied > 0) holt__member_applied_conf(c);
+  start_raft(c);
+  return 0;
+}
+
+void holt__cluster_discard(struct holt_cluster *c) {
   holt_timer_stop(&c->timer);
   if (c->raft) {
     holt_raft_driver_close(&c->driver);
@@ -203,10 +233,21 @@ void holt__cluster_end(struct holt_cluster *c) {
   if (c->ops->on_replaced) c->ops->on_replaced(c->arg);
   set_role(c, HOLT_RAFT_FOLLOWER);
   set_leader(c, 0);
-  c->self = holt_env_random(c->env) | 1;
   c->cluster_id = c->term = c->commit_told = 0;
   c->is_session_open = c->is_joined = false;
+  c->state = STATE_EMPTY;
   memset(&c->conf_told, 0, sizeof c->conf_told);
+}
+
+void holt__cluster_end(struct holt_cluster *c) {
+  struct holt_err err;
+  holt__cluster_discard(c);
+  if (!c->dir) {
+    c->self = holt_env_random(c->env) | 1;
+  } else if (holt__disk_renew(c, &err) != 0) {
+    holt__cluster_tell_error(c, HOLT_CLUSTER_DISK_ERROR, &err);
+    c->state = STATE_FAILED;
+  }
 }
 
 /* --- Timers -------------------------------------------------------------------------------------------- */
@@ -215,7 +256,7 @@ static void on_deadline(void *arg) {
   struct holt_cluster *c = arg;
   if (!c->raft || c->state == STATE_FAILED) return;
   holt_raft_driver_time(&c->driver, holt__cluster_now(c));
-  after(c);
+  holt__cluster_after(c);
 }
 
 static void watch_quorum(struct holt_cluster *c) {
@@ -234,6 +275,10 @@ static void watch_quorum(struct holt_cluster *c) {
 
 static void on_tick(void *arg) {
   struct holt_cluster *c = arg;
+  if (c->damage.code) {
+    holt__cluster_tell_error(c, HOLT_CLUSTER_DISK_ERROR, &c->damage);
+    c->damage.code = 0;
+  }
   holt__form_tick(c);
   holt__member_tick(c);
   holt__requests_tick(c);
@@ -248,7 +293,7 @@ static void on_turn(void *arg) {
     if (holt_raft_driver_has_work(&c->driver)) holt_raft_driver_turn(&c->driver, holt__cluster_now(c));
   }
   holt__requests_turn(c);
-  after(c);
+  holt__cluster_after(c);
   if (c->machine.applied != c->commit_told) {
     c->commit_told = c->machine.applied;
     set_leader(c, c->leader); /* its label may have come with an entry */
@@ -302,6 +347,13 @@ int holt_cluster_new(struct holt_env *env, struct holt_links *links, const struc
   holt_timer_init(&c->timer, env, on_deadline, c);
   holt_timer_init(&c->tick, env, on_tick, c);
   holt_post_init(&c->turn, on_turn, c);
+  if (config->directory && *config->directory) {
+    rc = holt__disk_open(c, err);
+    if (rc != 0) {
+      holt_cluster_free(c);
+      return rc;
+    }
+  }
   holt_timer_start(&c->tick, 0);
   *out = c;
   return 0;
@@ -319,6 +371,7 @@ void holt_cluster_close(struct holt_cluster *c) {
   holt_timer_stop(&c->timer);
   holt_timer_stop(&c->tick);
   holt_post_cancel(&c->turn);
+  holt__disk_close(c);
 }
 
 void holt_cluster_free(struct holt_cluster *c) {
@@ -348,7 +401,7 @@ void holt_cluster_message(struct holt_cluster *c, struct holt_link *link,
   }
   if (!c->raft || c->state == STATE_FAILED) return;
   holt_raft_driver_receive(&c->driver, message->body, holt__cluster_now(c));
-  after(c);
+  holt__cluster_after(c);
 }
 
 /* --- Looking ------------------------------------------------------------------------------------------- */

@@ -7,6 +7,7 @@
 #include "base/mem.h"
 #include "base/rand.h"
 #include "cluster/cluster.h"
+#include "env/file.h"
 #include "raft/driver.h"
 #include "raft/sessions.h"
 #include "store/store.h"
@@ -157,7 +158,15 @@ struct holt_cluster {
 
   struct holt_raft *raft; /* NULL while there is no cluster */
   struct holt_raft_driver driver;
-  struct holt_store *store; /* NULL: in memory */
+  struct holt_store *store;               /* NULL: in memory */
+  struct holt_dir *dir;                   /* NULL: in memory */
+  bool was_member;                        /* never begins a cluster again */
+  struct holt_err damage;                 /* found at the start, told on the first tick */
+  uint64_t shift, last_seq, snapshot_seq; /* see disk.c */
+  uint64_t full_seq, full_covers;
+  struct holt_timer full_timer;
+  struct holt__disk_job *disk_job;        /* a snapshot is being written */
+  uint64_t snapshot_now, snapshot_before; /* indexes of the files kept */
   struct holt__machine machine;
   struct holt__applied applied;
   struct holt_timer timer; /* the driver's deadline */
@@ -211,8 +220,9 @@ struct holt_cluster {
   struct holt__thaw thaw;
   struct holt_raft_snapshot thawing; /* index 0: none */
   struct holt_writer thawing_bytes;
-  bool is_thawed;
+  bool is_thawed, is_thaw_written;
   int thaw_code;
+  uint32_t crc, thaw_crc;
 };
 
 /* --- cluster.c -------------------------------------------------------------------------------------------
@@ -229,7 +239,14 @@ void holt__cluster_stir(struct holt_cluster *c);
 int holt__cluster_step(struct holt_cluster *c, struct holt_raft_event *event);
 /* Make the raft of cluster `cluster_id`, empty; then `conf` begins it (NULL: others will send the log). */
 void holt__cluster_begin(struct holt_cluster *c, uint64_t cluster_id, const struct holt_raft_conf *conf);
-/* Forget the raft and all that was replicated; a new incarnation. */
+/* Go on with what the log held. */
+int holt__cluster_resume(struct holt_cluster *c, uint64_t cluster_id,
+                         const struct holt_raft_restore *restore);
+/* After whatever was done with the driver: timers, failures. */
+void holt__cluster_after(struct holt_cluster *c);
+/* Forget the raft and all that was replicated. */
+void holt__cluster_discard(struct holt_cluster *c);
+/* The same, and be another incarnation. */
 void holt__cluster_end(struct holt_cluster *c);
 
 /* --- request.c -------------------------------------------------------------------------------------------
@@ -289,5 +306,28 @@ int holt__snapshot_part(void *arg, const struct holt_raft_part *part);
 void holt__snapshot_turn(struct holt_cluster *c); /* a slice of the work */
 bool holt__snapshot_has_work(const struct holt_cluster *c);
 void holt__snapshot_free(struct holt_cluster *c);
+
+/* The file is durable, or `status` says why not; the bytes are what was to be written. */
+void holt__snapshot_written(struct holt_cluster *c, int status, struct holt_writer *bytes);
+/* At the start: the state is the one in these bytes (borrowed). */
+int holt__snapshot_adopt(struct holt_cluster *c, const struct holt_raft_snapshot *meta,
+                         struct holt_buf bytes);
+
+/* --- disk.c; all do nothing, and succeed, in memory --------------------------------------------------------
+ */
+
+/* Open the folder; resume what was there. */
+int holt__disk_open(struct holt_cluster *c, struct holt_err *err);
+void holt__disk_close(struct holt_cluster *c);
+/* Name, id, pledge: durable when it returns. */
+int holt__disk_save_identity(struct holt_cluster *c, struct holt_err *err);
+/* A new log for this cluster. */
+int holt__disk_begin(struct holt_cluster *c, uint64_t cluster_id, struct holt_err *err);
+/* Leave what is there, be another member. */
+int holt__disk_renew(struct holt_cluster *c, struct holt_err *err);
+int holt__disk_persist(struct holt_cluster *c, const struct holt_raft_persist *persist);
+/* Write it to its file; `bytes` are taken and come back with holt__snapshot_written. */
+void holt__disk_write_snapshot(struct holt_cluster *c, const struct holt_raft_snapshot *meta, uint32_t crc,
+                               struct holt_writer *bytes);
 
 #endif /* HOLT_CLUSTER_CLUSTER_IMPL_H */

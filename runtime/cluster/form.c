@@ -229,6 +229,14 @@ static bool choose_set(struct holt_cluster *c, uint64_t *ids) {
   return false;
 }
 
+/* What was promised must outlive this process, before anybody hears it. */
+static bool save(struct holt_cluster *c) {
+  struct holt_err err;
+  if (holt__disk_save_identity(c, &err) == 0) return true;
+  holt__cluster_tell_error(c, HOLT_CLUSTER_DISK_ERROR, &err);
+  return false;
+}
+
 static void pledge(struct holt_cluster *c) {
   uint64_t ids[HOLT_RAFT_MEMBERS_MAX];
   if (!choose_set(c, ids)) return;
@@ -241,6 +249,10 @@ static void pledge(struct holt_cluster *c) {
   memcpy(c->pledge.ids, ids, c->config.members * sizeof *ids);
   c->pledge.set = set_id(c, ids, c->pledge.count, c->round);
   c->pledge.since_ms = c->void_asked_ms = holt__cluster_now(c);
+  if (!save(c)) {
+    c->pledge.set = 0;
+    return;
+  }
   c->state = STATE_PLEDGED;
   holt__form_say_hello(c);
 }
@@ -282,7 +294,7 @@ static void unpledge(struct holt_cluster *c, uint32_t round) {
   if (c->round <= c->voided_round) c->round = c->voided_round + 1;
   c->pledge.set = 0;
   if (c->state == STATE_PLEDGED) c->state = STATE_EMPTY;
-  holt__form_say_hello(c);
+  if (save(c)) holt__form_say_hello(c);
 }
 
 /* The pledge has led to nothing for a while: ask its members to void it. */
@@ -310,7 +322,7 @@ static void on_void(struct holt_cluster *c, struct holt__neighbour *next, struct
   if (c->state == STATE_PLEDGED && c->pledge.set == set) unpledge(c, round);
   if (round > c->voided_round) c->voided_round = round;
   if (c->round <= c->voided_round) c->round = c->voided_round + 1;
-  send_void(c, VOIDED, next, set, round);
+  if (save(c)) send_void(c, VOIDED, next, set, round);
 }
 
 static void on_voided(struct holt_cluster *c, struct holt__neighbour *next, struct holt_reader *in) {
@@ -496,7 +508,8 @@ void holt__form_tick(struct holt_cluster *c) {
     tell_gone(c);
   }
   if (c->state == STATE_LEFT || c->state == STATE_FAILED) return;
-  if (c->state == STATE_EMPTY && !find_member(c) && c->config.members > 0 && c->config.is_voter) pledge(c);
+  bool may_begin = c->config.members > 0 && c->config.is_voter && !c->was_member;
+  if (c->state == STATE_EMPTY && may_begin && !find_member(c)) pledge(c);
   if (c->state == STATE_PLEDGED) begin_set(c);
   if (c->state == STATE_PLEDGED) ask_void(c);
   if (c->state == STATE_EMPTY || c->state == STATE_JOINING) ask_join(c);

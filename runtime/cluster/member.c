@@ -126,6 +126,11 @@ void holt__member_applied_conf(struct holt_cluster *c) {
   bool is_whole = me->role == HOLT_RAFT_VOTER || me->role == HOLT_RAFT_INCOMING ||
                   (me->role == HOLT_RAFT_LEARNER && !me->will_vote);
   if (c->state == STATE_JOINING) c->state = STATE_MEMBER;
+  if (!c->was_member) {
+    struct holt_err err;
+    c->was_member = true;
+    if (holt__disk_save_identity(c, &err) != 0) holt__cluster_tell_error(c, HOLT_CLUSTER_DISK_ERROR, &err);
+  }
   if (is_whole && !c->is_joined) {
     c->is_joined = c->has_quorum = true;
     holt__cluster_tell(c, HOLT_CLUSTER_JOINED, "", "", c->self);

@@ -1,4 +1,4 @@
-/* snapshot.c - snapshots in memory: taken and taken in a slice a turn.
+/* snapshot.c - snapshots: made and taken in, a slice a turn; with a directory, written to a file first.
  *
  * - The state is frozen in an instant, then written out a slice a turn; when it is whole the core is told and
  *   the log may go. The one before is kept until the next stands, for whoever is still receiving it.
@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/crc32c.h"
 #include "cluster/cluster_impl.h"
 
 enum { SLICE_BYTES = 512 << 10 };
@@ -28,26 +29,37 @@ static void keep(struct holt_cluster *c, const struct holt_raft_snapshot *meta, 
 
 int holt__snapshot_take(void *arg, const struct holt_raft_snapshot *snapshot) {
   struct holt_cluster *c = arg;
-  if (c->freezing.index != 0) return HOLT_EBUSY;
+  if (c->freezing.index != 0 || c->disk_job) return HOLT_EBUSY;
   c->freezing = *snapshot;
+  c->crc = 0;
   holt__machine_freeze(&c->machine, &c->freeze);
   holt__cluster_stir(c);
   return 0;
 }
 
+/* `bytes` are whole and, with a directory, durable. */
+static void freeze_done(struct holt_cluster *c, int code, struct holt_writer *bytes) {
+  struct holt_raft_snapshot meta = c->freezing;
+  uint64_t size = bytes->len;
+  c->freezing.index = 0;
+  if (code == 0) keep(c, &meta, bytes);
+  holt_raft_driver_snapshot_taken(&c->driver, code, size, holt__cluster_now(c));
+  if (code == 0) holt__cluster_tell(c, HOLT_CLUSTER_SNAPSHOT, "", "", meta.index);
+}
+
 static void freeze_slice(struct holt_cluster *c) {
-  if (c->freezing.index == 0) return;
+  if (c->freezing.index == 0 || !c->freeze.frozen) return;
   uint8_t *out = holt_writer_grow(&c->freezing_bytes, SLICE_BYTES);
   size_t len = holt__freeze_read(&c->freeze, out, SLICE_BYTES);
   c->freezing_bytes.len -= SLICE_BYTES - len;
+  c->crc = holt_crc32c(c->crc, out, len);
   if (len > 0) return;
-  struct holt_raft_snapshot meta = c->freezing;
-  c->freezing.index = 0;
-  uint64_t size = c->freezing_bytes.len;
   holt__freeze_close(&c->freeze);
-  keep(c, &meta, &c->freezing_bytes);
-  holt_raft_driver_snapshot_taken(&c->driver, 0, size, holt__cluster_now(c));
-  holt__cluster_tell(c, HOLT_CLUSTER_SNAPSHOT, "", "", meta.index);
+  c->freezing.size_bytes = c->freezing_bytes.len;
+  if (c->dir)
+    holt__disk_write_snapshot(c, &c->freezing, c->crc, &c->freezing_bytes);
+  else
+    freeze_done(c, 0, &c->freezing_bytes);
 }
 
 /* --- Sending ------------------------------------------------------------------------------------------- */
@@ -73,10 +85,12 @@ int holt__snapshot_part(void *arg, const struct holt_raft_part *part) {
     holt__thaw_init(&c->thaw);
     c->thawing = *part->snapshot;
     c->thaw_code = 0;
+    c->thaw_crc = 0;
     c->is_thawed = false;
   }
   if (c->thawing.index == 0) return HOLT_EPROTOCOL;
   holt_write_bytes(&c->thawing_bytes, part->data, part->len);
+  c->thaw_crc = holt_crc32c(c->thaw_crc, part->data, part->len);
   if (c->thaw_code == 0) c->thaw_code = holt__thaw_feed(&c->thaw, holt_buf(part->data, part->len));
   if (part->is_last) {
     c->is_thawed = true;
@@ -85,28 +99,72 @@ int holt__snapshot_part(void *arg, const struct holt_raft_part *part) {
   return 0;
 }
 
-static void thaw_finish(struct holt_cluster *c) {
-  if (!c->is_thawed) return;
+/* The machine that `meta` stands for takes the place of ours. */
+static void take_place(struct holt_cluster *c, const struct holt_raft_snapshot *meta,
+                       struct holt__machine *machine) {
+  machine->conf = meta->conf;
+  machine->applied = meta->index;
+  machine->applied_term = meta->term;
+  holt__machine_free(&c->machine);
+  c->machine = *machine;
+  holt_collections_on_change(c->machine.collections, c->ops->on_change, c->arg);
+}
+
+static void thaw_done(struct holt_cluster *c, int code, struct holt_writer *bytes) {
   struct holt_raft_snapshot meta = c->thawing;
   struct holt__machine machine;
-  c->is_thawed = false;
   c->thawing.index = 0;
-  if (c->thaw_code == 0) c->thaw_code = holt__thaw_finish(&c->thaw, &machine);
-  if (c->thaw_code == 0) {
-    machine.conf = meta.conf;
-    machine.applied = meta.index;
-    machine.applied_term = meta.term;
-    holt__machine_free(&c->machine);
-    c->machine = machine;
-    holt_collections_on_change(c->machine.collections, c->ops->on_change, c->arg);
-    keep(c, &meta, &c->thawing_bytes);
+  if (code == 0) code = holt__thaw_finish(&c->thaw, &machine);
+  if (code == 0) {
+    take_place(c, &meta, &machine);
+    keep(c, &meta, bytes);
   }
-  holt_raft_driver_snapshot_stored(&c->driver, c->thaw_code, holt__cluster_now(c));
-  if (c->thaw_code != 0) return;
+  holt_raft_driver_snapshot_stored(&c->driver, code, holt__cluster_now(c));
+  if (code != 0) return;
   if (c->ops->on_replaced) c->ops->on_replaced(c->arg);
   holt__requests_replaced(c);
   holt__member_applied_conf(c);
   holt__cluster_tell(c, HOLT_CLUSTER_SNAPSHOT, "", "", meta.index);
+}
+
+static void thaw_finish(struct holt_cluster *c) {
+  if (!c->is_thawed || c->disk_job) return; /* one file at a time */
+  c->is_thawed = false;
+  if (c->thaw_code == 0 && c->dir) {
+    c->is_thaw_written = true;
+    holt__disk_write_snapshot(c, &c->thawing, c->thaw_crc, &c->thawing_bytes);
+  } else {
+    thaw_done(c, c->thaw_code, &c->thawing_bytes);
+  }
+}
+
+void holt__snapshot_written(struct holt_cluster *c, int status, struct holt_writer *bytes) {
+  if (!c->raft) return;
+  if (c->is_thaw_written)
+    thaw_done(c, status, bytes);
+  else
+    freeze_done(c, status, bytes);
+  c->is_thaw_written = false;
+  holt__cluster_after(c);
+  holt__cluster_stir(c);
+}
+
+int holt__snapshot_adopt(struct holt_cluster *c, const struct holt_raft_snapshot *meta,
+                         struct holt_buf bytes) {
+  struct holt__machine machine;
+  holt__thaw_init(&c->thaw);
+  int rc = holt__thaw_feed(&c->thaw, bytes);
+  if (rc != 0) {
+    holt__thaw_close(&c->thaw);
+    return rc;
+  }
+  rc = holt__thaw_finish(&c->thaw, &machine);
+  if (rc != 0) return rc;
+  take_place(c, meta, &machine);
+  struct holt_writer copy = {0};
+  holt_write_bytes(&copy, bytes.data, bytes.len);
+  keep(c, meta, &copy);
+  return 0;
 }
 
 /* --- Work ---------------------------------------------------------------------------------------------- */
@@ -117,11 +175,12 @@ void holt__snapshot_turn(struct holt_cluster *c) {
 }
 
 bool holt__snapshot_has_work(const struct holt_cluster *c) {
-  return c->freezing.index != 0 || c->is_thawed;
+  return (c->freezing.index != 0 && c->freeze.frozen) || (c->is_thawed && !c->disk_job);
 }
 
 void holt__snapshot_free(struct holt_cluster *c) {
-  if (c->freezing.index != 0) holt__freeze_close(&c->freeze);
+  c->is_thaw_written = false;
+  if (c->freeze.frozen) holt__freeze_close(&c->freeze);
   c->freezing.index = c->thawing.index = 0;
   c->is_thawed = false;
   holt_writer_free(&c->freezing_bytes);

@@ -150,6 +150,7 @@ void holt__wal_snapshot_write(struct holt_writer *w, const struct holt_raft_snap
   HOLT_ASSERT(snapshot->conf.count <= HOLT_RAFT_MEMBERS_MAX);
   holt_write_u64(w, snapshot->size_bytes);
   holt_write_u64(w, snapshot->conf_index);
+  holt_write_u64(w, snapshot->stamp_ms);
   holt_write_u16(w, (uint16_t)snapshot->conf.count);
   holt_write_u16(w, snapshot->conf.is_joint);
   for (uint32_t i = 0; i < snapshot->conf.count; i++) {
@@ -168,6 +169,7 @@ bool holt__wal_snapshot_read(struct holt_buf bytes, struct holt_raft_snapshot *s
   struct holt_reader in = holt_reader(bytes);
   snapshot->size_bytes = holt_read_u64(&in);
   snapshot->conf_index = holt_read_u64(&in);
+  snapshot->stamp_ms = holt_read_u64(&in);
   snapshot->conf = (struct holt_raft_conf){.count = holt_read_u16(&in)};
   snapshot->conf.is_joint = holt_read_u16(&in) != 0;
   if (in.failed || snapshot->conf.count > HOLT_RAFT_MEMBERS_MAX) return false;

@@ -36,7 +36,7 @@ static struct holt_raft_entry entry_of(uint64_t index, uint64_t term, uint64_t s
 
 static struct holt_raft_snapshot snapshot_of(uint64_t index, uint64_t term) {
   struct holt_raft_snapshot snapshot = {
-      .index = index, .term = term, .size_bytes = index * 7, .conf_index = index / 2};
+      .index = index, .term = term, .size_bytes = index * 7, .stamp_ms = index * 3, .conf_index = index / 2};
   snapshot.conf.count = (uint32_t)(1 + index % 5);
   snapshot.conf.is_joint = index % 2 == 0;
   for (uint32_t i = 0; i < snapshot.conf.count; i++)

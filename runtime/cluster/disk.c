@@ -1,0 +1,350 @@
+/* disk.c - a member's folder: who it is, its log, its snapshots.
+ *
+ *   identity            id, flags, pledge: written aside and renamed, before anything is said that depends on
+ * it log-ID/             the segment log of that incarnation (store/) snapshot-ID-INDEX   a snapshot with its
+ * checksum, written aside and renamed
+ *
+ * - At start: the identity names the log; the log names the snapshot; both are read and checked.
+ * - A log or snapshot that cannot be vouched for stays where it is; the node takes a new identity and joins
+ * its cluster anew. It never begins a cluster again.
+ * - The disk is full: nothing more is written or acknowledged, leadership goes to another; once a second what
+ * is missing is written again as one piece.
+ * - Any other failure of a write ends this member's part in the cluster. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/crc32c.h"
+#include "cluster/cluster_impl.h"
+#include "env/file.h"
+
+enum { IDENTITY_MAGIC = 0x44494c48, SNAPSHOT_MAGIC = 0x4e534c48, VERSION = 1, WAS_MEMBER = 1 };
+enum { SNAPSHOT_HEAD_BYTES = 16, RETRY_MS = 1000 };
+#define SNAPSHOT_BYTES_MAX ((size_t)1 << 40)
+
+/* One snapshot being written to its file. */
+struct holt__disk_job {
+  struct holt_file_job job;
+  struct holt_file_op ops[7];
+  char name[64], old[64];
+  struct holt_writer bytes, foot;
+  struct holt_cluster *cluster; /* NULL: it was closed meanwhile */
+};
+
+/* --- Small files --------------------------------------------------------------------------------------- */
+
+static int write_small(struct holt_cluster *c, const char *name, const struct holt_writer *bytes,
+                       struct holt_err *err) {
+  struct holt_file_op ops[] = {
+      {.type = HOLT_FILE_CREATE, .name = "aside"},
+      {.type = HOLT_FILE_WRITE, .name = "aside", .data = bytes->data, .len = bytes->len},
+      {.type = HOLT_FILE_SYNC, .name = "aside"},
+      {.type = HOLT_FILE_RENAME, .name = "aside", .to = name},
+      {.type = HOLT_FILE_SYNC_DIR},
+  };
+  return holt_dir_run(c->dir, ops, sizeof ops / sizeof ops[0], err);
+}
+
+int holt__disk_save_identity(struct holt_cluster *c, struct holt_err *err) {
+  if (!c->dir) return 0;
+  struct holt_writer bytes = {0};
+  holt_write_u32(&bytes, IDENTITY_MAGIC);
+  holt_write_u32(&bytes, VERSION);
+  holt_write_text8(&bytes, c->name);
+  holt_write_u64(&bytes, c->self);
+  holt_write_u8(&bytes, c->was_member ? WAS_MEMBER : 0);
+  holt_write_u32(&bytes, c->voided_round);
+  holt_write_u32(&bytes, c->pledge.set ? c->pledge.count : 0);
+  for (uint32_t i = 0; c->pledge.set && i < c->pledge.count; i++) holt_write_u64(&bytes, c->pledge.ids[i]);
+  holt_write_u32(&bytes, c->pledge.round);
+  holt_write_u64(&bytes, c->pledge.set);
+  holt_write_u32(&bytes, holt_crc32c(0, bytes.data, bytes.len));
+  int rc = write_small(c, "identity", &bytes, err);
+  holt_writer_free(&bytes);
+  return rc;
+}
+
+static int parse_identity(struct holt_cluster *c, struct holt_buf bytes, struct holt_err *err) {
+  char name[256];
+  struct holt_reader in = holt_reader(bytes);
+  uint32_t magic = holt_read_u32(&in), version = holt_read_u32(&in);
+  const char *path = holt_dir_path(c->dir);
+  if (!in.failed && magic == IDENTITY_MAGIC && version > VERSION)
+    return holt_err_set(err, HOLT_EVERSION,
+                        "%s was written by a newer holt; use that one, or another directory", path);
+  if (bytes.len < 12 || magic != IDENTITY_MAGIC ||
+      holt_get_u32(bytes.data + bytes.len - 4) != holt_crc32c(0, bytes.data, bytes.len - 4))
+    return holt_err_set(
+        err, HOLT_ECORRUPT,
+        "%s/identity is damaged; move the directory away and start again: the node joins as new", path);
+  holt_read_text8(&in, name);
+  if (strcmp(name, c->name) != 0)
+    return holt_err_set(
+        err, HOLT_EFOREIGN,
+        "%s belongs to a member of the cluster '%s', not '%s'; use another directory or that name", path,
+        name, c->name);
+  c->self = holt_read_u64(&in);
+  c->was_member = holt_read_u8(&in) & WAS_MEMBER;
+  c->voided_round = holt_read_u32(&in);
+  c->pledge.count = holt_read_u32(&in);
+  for (uint32_t i = 0; i < c->pledge.count && i < HOLT_RAFT_MEMBERS_MAX; i++)
+    c->pledge.ids[i] = holt_read_u64(&in);
+  c->pledge.round = holt_read_u32(&in);
+  c->pledge.set = holt_read_u64(&in);
+  c->round = c->pledge.round > c->voided_round ? c->pledge.round : c->voided_round + 1;
+  return in.failed || c->self == 0 ? holt_err_set(err, HOLT_ECORRUPT, "%s/identity is damaged", path) : 0;
+}
+
+static int load_identity(struct holt_cluster *c, struct holt_err *err) {
+  struct holt_writer bytes = {0};
+  char **names;
+  size_t count;
+  bool is_there = false;
+  int rc = holt_dir_list(c->dir, &names, &count, err);
+  if (rc != 0) return rc;
+  for (size_t i = 0; i < count; i++) is_there = is_there || strcmp(names[i], "identity") == 0;
+  free(names);
+  if (!is_there) return holt__disk_save_identity(c, err);
+  rc = holt_dir_read(c->dir, "identity", 65536, &bytes, err);
+  if (rc == 0) rc = parse_identity(c, holt_buf(bytes.data, bytes.len), err);
+  holt_writer_free(&bytes);
+  return rc;
+}
+
+/* --- The log ------------------------------------------------------------------------------------------- */
+
+/* The store counts its writes without a gap; the core's numbers run ahead of it by `shift` once several of
+ * its persists were written as one. */
+static void on_full(struct holt_cluster *c, uint64_t seq) {
+  bool is_first = c->full_seq == 0;
+  c->full_seq = seq;
+  holt_timer_start(&c->full_timer, RETRY_MS);
+  if (!is_first) return;
+  struct holt_err err;
+  holt_err_set(
+      &err, HOLT_ENOSPC,
+      "%s: no space left on the disk: this member writes and acknowledges nothing until there is some",
+      holt_dir_path(c->dir));
+  holt__cluster_tell_error(c, HOLT_CLUSTER_DISK_ERROR, &err);
+  struct holt_raft_event event = {.type = HOLT_RAFT_EV_STEP_DOWN};
+  holt__cluster_step(c, &event);
+}
+
+static void on_failed(struct holt_cluster *c, int status) {
+  struct holt_err err;
+  holt_err_set(&err, status,
+               "%s: writing the log failed (%s): this member takes no part any more; restart the node",
+               holt_dir_path(c->dir), holt_err_text(status));
+  holt__cluster_tell_error(c, HOLT_CLUSTER_DISK_ERROR, &err);
+  holt_raft_driver_disk_failed(&c->driver, holt__cluster_now(c));
+}
+
+static void retry_full(void *arg);
+
+static void on_saved(void *arg, uint64_t seq, int status) {
+  struct holt_cluster *c = arg;
+  if (!c->raft) return;
+  bool had_snapshot = seq + c->shift <= c->snapshot_seq; /* cannot be said again as one piece */
+  if (status == HOLT_ENOSPC && !had_snapshot) {
+    on_full(c, seq);
+  } else if (status != 0) {
+    on_failed(c, status);
+  } else if (c->full_seq == 0) {
+    holt_raft_driver_persisted(&c->driver, seq + c->shift, holt__cluster_now(c));
+  } else { /* there is room again */
+    uint64_t covers = c->full_covers;
+    c->shift = covers - seq;
+    c->full_seq = c->last_seq > covers ? seq + 1 : 0;
+    holt_raft_driver_persisted(&c->driver, covers, holt__cluster_now(c));
+    if (c->full_seq) retry_full(c);
+  }
+  holt__cluster_after(c);
+}
+
+int holt__disk_persist(struct holt_cluster *c, const struct holt_raft_persist *persist) {
+  c->last_seq = persist->seq;
+  if (persist->snapshot) c->snapshot_seq = persist->seq;
+  if (c->full_seq)
+    return persist->snapshot ? HOLT_ENOSPC : 0; /* part of what is written once there is room */
+  struct holt_raft_persist shifted = *persist;
+  shifted.seq -= c->shift;
+  return holt_store_write(c->store, &shifted);
+}
+
+/* Everything that is not durable, as one piece. */
+static void retry_full(void *arg) {
+  struct holt_cluster *c = arg;
+  struct holt_raft_status status;
+  if (!c->raft || !c->full_seq) return;
+  holt_raft_status(c->raft, &status);
+  uint64_t from = status.stable + 1 > status.first ? status.stable + 1 : status.first;
+  struct holt_raft_persist persist = {
+      .seq = c->full_seq, .has_vote = true, .term = status.term, .vote = status.vote};
+  if (holt_store_state(c->store)->last >= from) persist.truncate_from = from;
+  if (status.last >= from) {
+    persist.entries = holt_raft_entry_at(c->raft, from);
+    persist.count = (size_t)(status.last - from + 1);
+  }
+  c->full_covers = c->last_seq;
+  if (holt_store_write(c->store, &persist) != 0) holt_timer_start(&c->full_timer, RETRY_MS);
+}
+
+static int open_log(struct holt_cluster *c, uint64_t cluster_id, struct holt_err *err) {
+  char path[600];
+  snprintf(path, sizeof path, "%.500s/log-%016llx", holt_dir_path(c->dir), (unsigned long long)c->self);
+  struct holt_store_options options = {
+      .path = path, .cluster = cluster_id, .self = c->self, .saved = on_saved, .arg = c};
+  c->shift = c->full_seq = c->last_seq = c->snapshot_seq = 0;
+  return holt_store_open_disk(c->env, &options, &c->store, err);
+}
+
+int holt__disk_begin(struct holt_cluster *c, uint64_t cluster_id, struct holt_err *err) {
+  return c->dir ? open_log(c, cluster_id, err) : 0;
+}
+
+/* --- Snapshots ----------------------------------------------------------------------------------------- */
+
+static void snapshot_name(const struct holt_cluster *c, uint64_t index, char out[64]) {
+  snprintf(out, 64, "snapshot-%016llx-%016llx", (unsigned long long)c->self, (unsigned long long)index);
+}
+
+static void on_written(struct holt_file_job *job, int status) {
+  struct holt__disk_job *d = job->arg;
+  struct holt_cluster *c = d->cluster;
+  holt_writer_free(&d->foot);
+  if (c) {
+    c->disk_job = NULL;
+    holt__snapshot_written(c, status, &d->bytes);
+  }
+  holt_writer_free(&d->bytes);
+  free(d);
+}
+
+static void write_foot(struct holt_writer *foot, const struct holt_raft_snapshot *meta) {
+  holt_write_u32(foot, SNAPSHOT_MAGIC);
+  holt_write_u32(foot, VERSION);
+  holt_raft_snapshot_encode(foot, meta);
+}
+
+void holt__disk_write_snapshot(struct holt_cluster *c, const struct holt_raft_snapshot *meta, uint32_t crc,
+                               struct holt_writer *bytes) {
+  struct holt__disk_job *d = holt_alloc(sizeof *d);
+  d->cluster = c;
+  d->bytes = *bytes;
+  memset(bytes, 0, sizeof *bytes);
+  write_foot(&d->foot, meta);
+  holt_write_u32(&d->foot, crc);
+  holt_write_u32(&d->foot, holt_crc32c(0, d->foot.data, d->foot.len));
+  snapshot_name(c, meta->index, d->name);
+  snapshot_name(c, c->snapshot_before, d->old);
+  struct holt_file_op ops[] = {
+      {.type = HOLT_FILE_CREATE, .name = "snapshot"},
+      {.type = HOLT_FILE_WRITE, .name = "snapshot", .data = d->bytes.data, .len = d->bytes.len},
+      {.type = HOLT_FILE_WRITE,
+       .name = "snapshot",
+       .offset = d->bytes.len,
+       .data = d->foot.data,
+       .len = d->foot.len},
+      {.type = HOLT_FILE_SYNC, .name = "snapshot"},
+      {.type = HOLT_FILE_RENAME, .name = "snapshot", .to = d->name},
+      {.type = HOLT_FILE_SYNC_DIR},
+      {.type = HOLT_FILE_UNLINK, .name = d->old},
+  };
+  memcpy(d->ops, ops, sizeof ops);
+  d->job =
+      (struct holt_file_job){.ops = d->ops, .count = c->snapshot_before ? 7 : 6, .cb = on_written, .arg = d};
+  c->disk_job = d;
+  c->snapshot_before = c->snapshot_now;
+  c->snapshot_now = meta->index;
+  holt_dir_submit(c->dir, &d->job);
+}
+
+/* The foot of a snapshot's file: sizes, what it stands for, checksums. */
+static int check_snapshot(const struct holt_raft_snapshot *meta, struct holt_buf file,
+                          struct holt_buf *bytes) {
+  struct holt_writer foot = {0};
+  write_foot(&foot, meta);
+  size_t foot_len = foot.len + 8;
+  int rc = HOLT_ECORRUPT;
+  if (file.len == meta->size_bytes + foot_len) {
+    const uint8_t *at = file.data + meta->size_bytes;
+    bool is_ours = memcmp(at, foot.data, foot.len) == 0;
+    bool is_foot = holt_get_u32(at + foot.len + 4) == holt_crc32c(0, at, foot.len + 4);
+    bool is_body = holt_get_u32(at + foot.len) == holt_crc32c(0, file.data, meta->size_bytes);
+    if (is_ours && is_foot && is_body) rc = 0;
+  }
+  holt_writer_free(&foot);
+  *bytes = holt_buf(file.data, meta->size_bytes);
+  return rc;
+}
+
+static int load_snapshot(struct holt_cluster *c, const struct holt_raft_snapshot *meta,
+                         struct holt_err *err) {
+  char name[64];
+  struct holt_writer file = {0};
+  struct holt_buf bytes;
+  snapshot_name(c, meta->index, name);
+  int rc = holt_dir_read(c->dir, name, SNAPSHOT_BYTES_MAX, &file, err);
+  if (rc == 0) rc = check_snapshot(meta, holt_buf(file.data, file.len), &bytes);
+  if (rc == 0) rc = holt__snapshot_adopt(c, meta, bytes);
+  holt_writer_free(&file);
+  if (rc != 0)
+    return holt_err_set(err, HOLT_ECORRUPT, "%s/%s is missing or damaged", holt_dir_path(c->dir), name);
+  c->snapshot_now = meta->index;
+  return 0;
+}
+
+/* --- Opening ------------------------------------------------------------------------------------------- */
+
+static int restore(struct holt_cluster *c, struct holt_err *err) {
+  struct holt_wal_restored restored;
+  int rc = holt_store_restore(c->store, &restored, err);
+  if (rc != 0) return rc;
+  if (restored.restore.snapshot) rc = load_snapshot(c, restored.restore.snapshot, err);
+  if (rc == 0) {
+    rc = holt__cluster_resume(c, holt_store_state(c->store)->cluster, &restored.restore);
+    if (rc != 0) holt_err_set(err, HOLT_ECORRUPT, "%s: the log makes no sense", holt_dir_path(c->dir));
+  }
+  holt_wal_restored_free(&restored);
+  return rc == HOLT_EINVAL ? HOLT_ECORRUPT : rc;
+}
+
+static void close_store(struct holt_cluster *c) {
+  if (c->store) holt_store_close(c->store, NULL, NULL);
+  c->store = NULL;
+}
+
+/* What is there cannot be vouched for: leave it, be somebody else. */
+int holt__disk_renew(struct holt_cluster *c, struct holt_err *err) {
+  close_store(c);
+  c->snapshot_now = c->snapshot_before = 0;
+  c->pledge.set = 0;
+  c->self = holt_env_random(c->env) | 1;
+  c->was_member = true;
+  return holt__disk_save_identity(c, err);
+}
+
+int holt__disk_open(struct holt_cluster *c, struct holt_err *err) {
+  int rc = holt_dir_open(c->env, c->config.directory, &c->dir, err);
+  if (rc != 0) return rc;
+  holt_timer_init(&c->full_timer, c->env, retry_full, c);
+  rc = load_identity(c, err);
+  if (rc != 0) return rc;
+  if (c->pledge.set) c->state = STATE_PLEDGED;
+  rc = open_log(c, 0, err);
+  if (rc == HOLT_EINVAL) return 0; /* it belonged to no cluster yet */
+  if (rc == 0) rc = restore(c, err);
+  if (rc != HOLT_ECORRUPT) return rc;
+  c->damage = *err; /* told once the caller can hear it */
+  holt__cluster_discard(c);
+  return holt__disk_renew(c, err);
+}
+
+void holt__disk_close(struct holt_cluster *c) {
+  if (!c->dir) return;
+  holt_timer_stop(&c->full_timer);
+  if (c->disk_job) c->disk_job->cluster = NULL;
+  close_store(c);
+  holt_dir_close(c->dir, NULL, NULL);
+  c->dir = NULL;
+}
