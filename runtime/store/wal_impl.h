@@ -113,8 +113,6 @@ struct wal_batch_draft {
 
 enum wal_job { WAL_JOB_NONE, WAL_JOB_REPAIR, WAL_JOB_DROP, WAL_JOB_ROTATE, WAL_JOB_BATCH };
 
-enum { WAL_OPS_MAX = 12 };
-
 struct holt_wal {
   struct holt_wal_config config;
   bool is_open;

@@ -510,6 +510,46 @@ static void a_missing_segment_is_noticed_unless_the_snapshot_makes_up_for_it(voi
   }
 }
 
+/* A vote in `term`, then an entry: two logs of this kind differ, but their batches have the same places. */
+static void write_twin(struct life *life, uint64_t term, struct holt_wal_piece *piece) {
+  life_begin(life, 1);
+  struct holt_raft_entry entry = entry_of(1, 1, 7);
+  const struct holt_raft_persist vote = {.has_vote = true, .term = term, .vote = 1};
+  assert_int_equal(holt_wal_add(life->wal, &vote), 0);
+  assert_int_equal(holt_wal_save(life->wal, &life->files, NULL), 0);
+  assert_int_equal(holt_wal_add(life->wal, &(struct holt_raft_persist){.entries = &entry, .count = 1}), 0);
+  assert_int_equal(holt_wal_save(life->wal, &life->files, NULL), 0);
+  assert_int_equal(holt_wal_locate(life->wal, 1, 1, 4096, piece), 0);
+}
+
+static void a_batch_of_another_log_at_the_right_place_is_refused(void **state) {
+  (void)state;
+  static struct life one, other;
+  struct holt_wal_piece piece, same;
+  struct holt_buf bytes;
+  struct holt_err err = {0};
+  int rc;
+  write_twin(&one, 3, &piece);
+  write_twin(&other, 4, &same);
+  assert_int_equal(piece.offset, same.offset);
+  assert_int_equal(holt_sim_disk_view(other.disk, piece.name, &bytes), 0);
+  const struct holt_file_op ops[] = {
+      {.type = HOLT_FILE_WRITE,
+       .name = piece.name,
+       .offset = piece.offset - 40,
+       .data = bytes.data + piece.offset - 40,
+       .len = 40 + piece.len + 8},
+      {.type = HOLT_FILE_SYNC, .name = piece.name},
+  };
+  assert_int_equal(holt_sim_disk_run(one.disk, ops, 2, NULL), 0);
+  holt_wal_free(one.wal);
+  one.wal = open_log(&one.files, &rc, &err);
+  assert_int_equal(rc, HOLT_ECORRUPT);
+  assert_non_null(strstr(err.message, "does not follow the one before"));
+  life_end(&one);
+  life_end(&other);
+}
+
 static void a_refused_log_is_left_as_it_was_and_tells_what_it_could_read(void **state) {
   (void)state;
   static struct recorded r;
@@ -797,6 +837,7 @@ int main(void) {
       T(a_log_cut_anywhere_is_a_prefix_or_refused),
       T(a_log_with_any_bit_flipped_is_refused),
       T(a_missing_segment_is_noticed_unless_the_snapshot_makes_up_for_it),
+      T(a_batch_of_another_log_at_the_right_place_is_refused),
       T(a_refused_log_is_left_as_it_was_and_tells_what_it_could_read),
       T(a_log_of_somebody_else_is_refused_in_words),
       T(without_room_nothing_of_a_batch_counts_and_the_log_goes_on_when_there_is_some),
