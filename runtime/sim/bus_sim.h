@@ -21,12 +21,15 @@ struct holt_bus_sim_config {
   unsigned emits;     /* per node, below 4096 */
   bool small_buffers; /* buffers that overflow: drop the oldest, and tell */
   bool waits;         /* overflow = "wait" */
+  bool errors;        /* overflow = "error": who finds a buffer full tries again later */
   bool breaks;        /* connections are reset at random moments */
   bool partitions;    /* ways are cut, in one direction or both, for up to ten seconds */
   bool pauses;        /* nodes stop for up to five seconds */
-  bool restarts;      /* node n0 of a pair is killed and started again */
+  bool restarts;      /* node n0 is killed and started again under its name, in the middle of the traffic */
   bool slow_handlers; /* handlers finish later, in any order */
+  bool steady; /* some nodes handle one event after the other, at a rate that is lower than what comes */
   bool crossed_dials; /* both ends dial each other */
+  bool many_dials;    /* each dials the other at three addresses at once */
   unsigned flaps;     /* so many links more are reset at each step of the faults */
 };
 
@@ -48,8 +51,8 @@ struct holt_bus_sim_config holt_bus_sim_draw_large(uint64_t seed);
  *   - a link brings each message once to a boot, however often it breaks;
  *   - events of one origin come in order, and those that do not are marked late;
  *   - handled and lost together are all events emitted; on a graph without loops, and with buffers that are
- * large enough or wait, nothing is lost; a node killed and started again handles every event in one boot or
- * another;
+ * large enough or wait, nothing is lost, not even behind a node that is slower than what comes; a node killed
+ * and started again handles every event in one boot or another;
  *   - links come up again after the last fault; buffers are empty in the end; nothing stays open. */
 void holt_bus_sim_run(const struct holt_bus_sim_config *config, struct holt_bus_sim_result *result);
 /* The settings as one line, for a failing run. */
