@@ -216,9 +216,12 @@ static void report(struct holt_bus *bus, struct holt_link *link, const struct ho
   start_ticking(bus);
 }
 
-static void hear_last(struct holt_bus *bus, struct holt_link *link, const struct holt_wire_range *range) {
-  struct holt_origin *origin = origin_over(bus, link, range->boot, holt_buf_text(range->origin));
-  holt__origin_last(&bus->origins, origin, range->to, holt_env_now_ms(bus->env));
+static void hear_last(struct holt_bus *bus, const struct holt_wire_range *range) {
+  /* It may only repeat what it had from us: that makes it no link over which events of this origin come. */
+  uint64_t now = holt_env_now_ms(bus->env);
+  struct holt_origin *origin =
+      holt__origins_get(&bus->origins, range->boot, holt_buf_text(range->origin), now);
+  holt__origin_last(&bus->origins, origin, range->to, now);
   start_ticking(bus);
 }
 
@@ -230,7 +233,7 @@ static void on_ranges(struct holt_bus *bus, struct holt_link *link, const struct
     if (message->type == HOLT_WIRE_DROPPED)
       report(bus, link, &range);
     else
-      hear_last(bus, link, &range);
+      hear_last(bus, &range);
   }
 }
 

@@ -22,7 +22,7 @@ struct run;
 /* What one node has handled of one other. */
 struct tally {
   uint64_t highest; /* in this boot */
-  uint64_t lost, lost_in_boot;
+  uint64_t lost, lost_in_boot, handled_in_boot;
   uint8_t *in_boot; /* bits */
   uint8_t *ever;    /* in any boot */
 };
@@ -135,6 +135,27 @@ static bool read_index(const char *name, unsigned *index) {
   return name[0] == 'n' && end != name + 1 && *end == '\0';
 }
 
+static bool has_loops(const struct holt_bus_sim_config *config) {
+  return config->shape == HOLT_SHAPE_RING || config->shape == HOLT_SHAPE_RANDOM;
+}
+
+/* On a graph without loops there is one way for everything: events come in the order they were emitted, and
+ * the word about those that were dropped comes in their place. */
+static void check_place(struct member *m, const struct member *origin, const struct holt_event *event) {
+  struct run *run = m->run;
+  const struct tally *tally = &m->of[origin->index];
+  if (has_loops(run->config) || run->config->restarts) return;
+  if (event->late)
+    broken(run, "%s handled event %llu of %s late, though there is only one way", m->name,
+           (unsigned long long)event->sequence, origin->name);
+  /* What a stalled link drops may be told behind what its buffer drops later. */
+  if (run->config->slow_handlers || run->config->steady) return;
+  if (tally->handled_in_boot + tally->lost_in_boot != event->sequence - 1)
+    broken(run, "%s handled event %llu of %s when it had handled %llu before and was told of %llu lost",
+           m->name, (unsigned long long)event->sequence, origin->name,
+           (unsigned long long)tally->handled_in_boot, (unsigned long long)tally->lost_in_boot);
+}
+
 static void check_event(struct member *m, struct member *origin, const struct holt_event *event) {
   struct run *run = m->run;
   struct tally *tally = &m->of[origin->index];
@@ -145,6 +166,8 @@ static void check_event(struct member *m, struct member *origin, const struct ho
     broken(run, "%s handled event %llu of %s, which was never emitted", m->name, number, origin->name);
     return;
   }
+  check_place(m, origin, event);
+  tally->handled_in_boot++;
   if (test_and_set(tally->in_boot, number))
     broken(run, "%s handled event %llu of %s twice", m->name, number, origin->name);
   test_and_set(tally->ever, number);
@@ -279,7 +302,7 @@ static void start(struct run *run, unsigned index) {
   m->waiter = (struct holt_bus_waiter){0};
   m->is_waiting = false;
   for (unsigned i = 0; i < run->config->nodes; i++) {
-    m->of[i].highest = m->of[i].lost_in_boot = 0;
+    m->of[i].highest = m->of[i].lost_in_boot = m->of[i].handled_in_boot = 0;
     memset(m->of[i].in_boot, 0, bits_size(run));
   }
 }
@@ -378,10 +401,6 @@ static void add_edge(struct run *run, unsigned a, unsigned b) {
     if ((run->edges[i].a == a && run->edges[i].b == b) || (run->edges[i].a == b && run->edges[i].b == a))
       return;
   run->edges[run->edge_count++] = (struct edge){a, b};
-}
-
-static bool has_loops(const struct holt_bus_sim_config *config) {
-  return config->shape == HOLT_SHAPE_RING || config->shape == HOLT_SHAPE_RANDOM;
 }
 
 static void draw_graph(struct run *run) {

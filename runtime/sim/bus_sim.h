@@ -49,7 +49,8 @@ struct holt_bus_sim_config holt_bus_sim_draw_large(uint64_t seed);
 /* Run until all faults are healed and everything has settled, and check:
  *   - no node handles an event twice in one boot, nor one that was not emitted;
  *   - a link brings each message once to a boot, however often it breaks;
- *   - events of one origin come in order, and those that do not are marked late;
+ *   - events of one origin come in order, and those that do not are marked late; on a graph without loops
+ * none is late, and the word about those that were dropped comes in their place;
  *   - handled and lost together are all events emitted; on a graph without loops, and with buffers that are
  * large enough or wait, nothing is lost, not even behind a node that is slower than what comes; a node killed
  * and started again handles every event in one boot or another;

@@ -421,6 +421,33 @@ static void a_session_that_only_one_side_knows_of_loses_nothing(void **state) {
   assert_int_equal(worst, 0);
 }
 
+/* Both ends dial at the same moment, and a retry is far away. */
+static void of_two_crossed_dials_exactly_one_stays(void **state) {
+  (void)state;
+  for (unsigned round = 0; round < 40; round++) {
+    struct holt_node_config config = settings("n0");
+    config.link.backoff_min_ms = config.link.backoff_max_ms = 60000;
+    config.link.id = 1 + round % 2;
+    start(&n0, "n0", &config);
+    config.link.name = "n1";
+    config.link.id = 2 - round % 2;
+    start(&n1, "n1", &config);
+    dial(&n0, "n1:7000");
+    dial(&n1, "n0:7000");
+    holt_sim_run(room, 500);
+    const struct holt_link *here = holt__links_find(holt_node_links(n0.node), "n1");
+    const struct holt_link *there = holt__links_find(holt_node_links(n1.node), "n0");
+    assert_true(here != NULL && holt_link_is_up(here));
+    assert_true(there != NULL && holt_link_is_up(there));
+    assert_int_equal(here->connects, 1);
+    assert_int_equal(there->connects, 1);
+    assert_int_equal(here->conn->peer != NULL, there->conn->peer == NULL); /* one connection */
+    kill_station(&n0);
+    kill_station(&n1);
+    holt_sim_run(room, 100);
+  }
+}
+
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void) {
@@ -439,6 +466,7 @@ int main(void) {
       T(answers_for_a_peer_that_reads_nothing_are_bounded),
       T(a_word_of_dropped_events_is_passed_on_once_by_hubs_of_many_links),
       T(busy_calls_do_not_keep_a_stalled_peer_from_being_noticed),
+      T(of_two_crossed_dials_exactly_one_stays),
       T(a_session_that_only_one_side_knows_of_loses_nothing),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
