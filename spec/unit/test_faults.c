@@ -439,8 +439,9 @@ static void of_two_crossed_dials_exactly_one_stays(void **state) {
     const struct holt_link *there = holt__links_find(holt_node_links(n1.node), "n0");
     assert_true(here != NULL && holt_link_is_up(here));
     assert_true(there != NULL && holt_link_is_up(there));
-    assert_int_equal(here->connects, 1);
-    assert_int_equal(there->connects, 1);
+    const struct holt_link *smaller = round % 2 == 0 ? here : there, *larger = round % 2 == 0 ? there : here;
+    assert_int_equal(smaller->connects, 1);
+    assert_in_range(larger->connects, 1, 2); /* it may have seen its own one stand for a moment */
     assert_int_equal(here->conn->peer != NULL, there->conn->peer == NULL); /* one connection */
     kill_station(&n0);
     kill_station(&n1);
