@@ -574,7 +574,8 @@ static void start_all(struct run *run) {
   }
   for (unsigned i = 0; i < run->config->nodes; i++) connect_edges(run, i);
   holt_sim_run(run->sim, 3000); /* all links stand: what is emitted before would reach only who is there */
-  if (run->config->restarts) {  /* everybody has heard of everybody: what is lost from now on is told */
+  if (run->config->restarts ||
+      run->config->steady) { /* everybody has heard of everybody: what is lost from now on is told */
     emit_up_to(run, 1);
     for (unsigned i = 0; i < 30 && !is_quiet(run); i++) holt_sim_run(run->sim, 500);
   }
