@@ -154,8 +154,8 @@ static bool same_member(const struct holt_raft_member *a, const struct holt_raft
 
 static bool same_snapshot(const struct holt_raft_snapshot *a, const struct holt_raft_snapshot *b) {
   bool is_same = a->index == b->index && a->term == b->term && a->size_bytes == b->size_bytes &&
-                 a->conf_index == b->conf_index && a->conf.count == b->conf.count &&
-                 a->conf.is_joint == b->conf.is_joint;
+                 a->conf_index == b->conf_index && a->stamp_ms == b->stamp_ms &&
+                 a->conf.count == b->conf.count && a->conf.is_joint == b->conf.is_joint;
   for (uint32_t i = 0; is_same && i < a->conf.count; i++)
     is_same = same_member(&a->conf.members[i], &b->conf.members[i]);
   return is_same;
