@@ -133,7 +133,7 @@ void holt__raft_on_vote(struct holt_raft *r, const struct holt_raft_message *m) 
   bool is_pre = m->flags & HOLT_RAFT_PRE;
   if (r->is_failed || r->is_installing) return;
   if (m->term < r->term) {
-    answer_vote(r, m, false); /* so that it learns the term (etcd issues 8243, 8501) */
+    if (!HOLT_BUG(17)) answer_vote(r, m, false); /* so that it learns the term (etcd issues 8243, 8501) */
     return;
   }
   if (!(m->flags & HOLT_RAFT_TRANSFER) && holt__raft_is_loyal(r)) {

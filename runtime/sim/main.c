@@ -1,5 +1,6 @@
 /* main.c - holt-sim: clusters under faults, from the shell. */
 #include <errno.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,7 +17,8 @@ static const char help[] =
     "  holt-sim --seed 42 --seeds 1 --words   one run, told in words\n"
     "  holt-sim --profile network --seeds 100 --events 100000\n"
     "\n"
-    "  --profile NAME   calm, network, disk, process, membership or swarm (default swarm: all of them)\n"
+    "  --profile NAME   calm, network, disk, process, membership, swarm (each seed draws from all\n"
+    "                   faults), or all: each seed the next of these (default)\n"
     "  --seed N         the first seed (default 1)\n"
     "  --seeds N        how many (default 1000)\n"
     "  --events N       simulated events a seed before all faults are healed (default 20000)\n"
@@ -38,6 +40,16 @@ struct options {
   bool words, messages, is_quiet, no_shrink;
 };
 
+/* An assertion ends the process: tell at which seed that was. */
+static uint64_t present_seed;
+
+static void on_abort(int number) {
+  char text[40];
+  int len = snprintf(text, sizeof text, "at seed %llu\n", (unsigned long long)present_seed);
+  if (write(2, text, (size_t)len) < 0) _exit(3);
+  signal(number, SIG_DFL);
+}
+
 static int complain(const char *what, const char *text) {
   fprintf(stderr, "holt-sim: %s%s; try holt-sim --help\n", what, text);
   return 2;
@@ -51,7 +63,7 @@ static bool number(const char *text, uint64_t *out) {
 }
 
 static bool profile(const char *text, enum holt_raft_sim_profile *out) {
-  for (int i = 0; i < HOLT_RAFT_SIM_PROFILE_COUNT; i++) {
+  for (int i = 0; i <= HOLT_RAFT_SIM_ALL; i++) {
     if (strcmp(holt_raft_sim_profile_word((enum holt_raft_sim_profile)i), text) != 0) continue;
     *out = (enum holt_raft_sim_profile)i;
     return true;
@@ -171,12 +183,13 @@ static void report(struct holt_raft_sim_config *config, struct holt_raft_sim_res
 }
 
 int main(int argc, char **argv) {
-  struct options o = {.seed = 1, .seeds = 1000, .events = 20000, .profile = HOLT_RAFT_SIM_SWARM};
+  struct options o = {.seed = 1, .seeds = 1000, .events = 20000, .profile = HOLT_RAFT_SIM_ALL};
   struct holt_raft_sim_result sum = {0}, result;
   for (int i = 1; i < argc; i++)
     if (strcmp(argv[i], "--help") == 0) return fputs(help, stdout) < 0;
   int status = parse(argc, argv, &o);
   if (status != 0) return status;
+  signal(SIGABRT, on_abort);
   bool has_bar = !o.is_quiet && !o.words && isatty(2);
   struct holt_env *env = holt_env_uv_new(); /* for its clock: how fast this runs */
   if (env == NULL) return complain("no file descriptors left", "");
@@ -184,6 +197,7 @@ int main(int argc, char **argv) {
   for (uint64_t i = 0; i < o.seeds && status == 0; i++) {
     struct holt_raft_sim_config config = holt_raft_sim_draw(o.seed + i, o.profile, o.events);
     config.faults &= ~o.without;
+    present_seed = o.seed + i;
     config.messages = o.messages;
     if (o.words) config.line = print_line, config.line_arg = stdout;
     holt_raft_sim_run(&config, &result);

@@ -11,7 +11,8 @@ static const char *const fault_words[] = {
     HOLT_RAFT_SIM_FAULTS(X)
 #undef X
 };
-static const char *const profile_words[] = {"calm", "network", "disk", "process", "membership", "swarm"};
+static const char *const profile_words[] = {"calm",       "network", "disk", "process",
+                                            "membership", "swarm",   "all"};
 
 enum {
   NETWORK = BIT(JITTER) | BIT(DROP) | BIT(DUPLICATE) | BIT(STALE) | BIT(BURST) | BIT(SLOW_LINK) | BIT(SPLIT) |
@@ -51,6 +52,8 @@ static uint32_t draw_faults(struct holt_rand *r, enum holt_raft_sim_profile prof
 struct holt_raft_sim_config holt_raft_sim_draw(uint64_t seed, enum holt_raft_sim_profile profile,
                                                uint64_t events) {
   struct holt_rand rand, *r = &rand;
+  if (profile == HOLT_RAFT_SIM_ALL)
+    profile = (enum holt_raft_sim_profile)(seed % HOLT_RAFT_SIM_PROFILE_COUNT);
   holt_rand_seed(r, seed * 8 + profile);
   struct holt_raft_sim_config c = {.seed = seed, .events = events, .faults = draw_faults(r, profile)};
   c.voters = PICK(r, 1, 2, 3, 3, 3, 3, 4, 5, 5, 7);

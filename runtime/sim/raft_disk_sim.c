@@ -28,8 +28,8 @@ static struct rsim_write *write_add(struct rsim_disk *d) {
 static void commit(struct rsim_disk *d, const struct rsim_write *write) {
   if (write->has_vote) {
     d->term = write->term;
-    if (!HOLT_BUG(2)) d->vote = write->vote; /* 2: the vote follows in a write of its own, some time */
-    if (HOLT_BUG(2) && write->vote == 0) d->vote = 0;
+    if (!HOLT_BUG(302)) d->vote = write->vote; /* 302: the vote follows in a write of its own, some time */
+    if (HOLT_BUG(302) && write->vote == 0) d->vote = 0;
   }
   if (write->snapshot_index != 0) {
     d->snapshot_index = write->snapshot_index;

@@ -40,17 +40,12 @@ static bool half_survives(const struct rsim *w, const struct holt_raft_conf *con
   for (uint32_t i = 0; i < conf->count; i++) {
     const struct holt_raft_member *m = &conf->members[i];
     bool is_in = m->role == HOLT_RAFT_VOTER;
-    if (half != OLD) {
-      is_in = is_in || m->role == HOLT_RAFT_INCOMING;
-      if (half == FUTURE && m->role == HOLT_RAFT_LEARNER && m->will_vote) is_in = true;
-      for (uint32_t k = 0; half == FUTURE && k < conf->count; k++)
-        if (conf->members[k].role == HOLT_RAFT_LEARNER && conf->members[k].replaces == m->id) is_in = false;
-    } else {
-      is_in = is_in || m->role == HOLT_RAFT_OUTGOING || m->role == HOLT_RAFT_DEMOTED;
-    }
-    if (!is_in) continue;
+    if (half == OLD) is_in = is_in || m->role == HOLT_RAFT_OUTGOING || m->role == HOLT_RAFT_DEMOTED;
+    if (half != OLD) is_in = is_in || m->role == HOLT_RAFT_INCOMING;
     const struct rsim_incarnation *member = holt_map_get(&w->by_id, m->id);
     bool is_alive = member != NULL && !member->is_lost && m->id != lost_id;
+    if (half == FUTURE && m->role == HOLT_RAFT_LEARNER && m->will_vote) is_in = !is_alive; /* at worst */
+    if (!is_in) continue;
     count++;
     alive += is_alive;
     leading += is_alive && m->can_lead;

@@ -36,6 +36,11 @@ static int io_persist(void *arg, const struct holt_raft_persist *persist) {
   struct rsim *w = h->world;
   struct rsim_disk *d = &h->self->disk;
   if (w->has_failed) return 0;
+  if (w->config.messages)
+    RSIM_SAY(w, "  n%u writes #%llu: %s%zu entries from %llu, truncated from %llu%s", h->place,
+             (ull)persist->seq, persist->has_vote ? "term and vote, " : "", persist->count,
+             persist->count == 0 ? 0 : (ull)persist->entries[0].index, (ull)persist->truncate_from,
+             persist->snapshot != NULL ? persist->is_reset ? ", reset to a snapshot" : ", a snapshot" : "");
   if (d->is_broken || d->is_full) {
     if (HOLT_BUG(33)) { /* tried again, and the second time it "works": the pages are gone */
       struct holt_raft_persist empty = {.seq = persist->seq};
@@ -238,6 +243,15 @@ static bool load_state(struct rsim *w, struct rsim_host *h, struct holt_raft_res
   return true;
 }
 
+/* 39: a member that finds nothing begins a cluster by itself. */
+static void begin_alone(struct rsim_host *h) {
+  struct holt_raft_conf conf = {.count = 1,
+                                .members = {{.id = h->self->id, .role = HOLT_RAFT_VOTER, .can_lead = true}}};
+  struct holt_raft_event event = {
+      .type = HOLT_RAFT_EV_BOOTSTRAP, .now_ms = holt__rsim_host_now(h->world, h), .conf = &conf};
+  holt_raft_driver_step(&h->driver, &event);
+}
+
 void holt__rsim_host_start(struct rsim *w, struct rsim_host *h) {
   struct rsim_disk *d = &h->self->disk;
   struct holt_raft_options options;
@@ -257,7 +271,8 @@ void holt__rsim_host_start(struct rsim *w, struct rsim_host *h) {
   struct holt_raft_driver_options driver = {.snapshot_entries = w->config.snapshot_entries,
                                             .held_bytes_max = 1 << 20,
                                             .apply_max = w->config.apply_max};
-  holt_raft_driver_init(&h->driver, h->raft, &host_io, h, &driver, d->snapshot_index);
+  holt_raft_driver_init(&h->driver, h->raft, &host_io, h, &driver,
+                        HOLT_BUG(38) ? holt__rsim_log_last(&d->log) : d->snapshot_index);
   holt__rsim_log_copy(&h->log, &d->log);
   h->is_up = true;
   h->life++;
@@ -265,6 +280,7 @@ void holt__rsim_host_start(struct rsim *w, struct rsim_host *h) {
   h->wait_count = 0;
   h->apply_is_due = false;
   holt__rsim_watch_start(w, h);
+  if (HOLT_BUG(39) && w->event_count > 0 && h->conf.count == 0) begin_alone(h);
   holt__rsim_host_after(w, h, holt_raft_driver_time(&h->driver, holt__rsim_host_now(w, h)));
 }
 

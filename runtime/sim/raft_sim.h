@@ -53,7 +53,8 @@ enum holt_raft_sim_profile {
   HOLT_RAFT_SIM_PROCESS,
   HOLT_RAFT_SIM_MEMBERSHIP,
   HOLT_RAFT_SIM_SWARM, /* each seed draws its faults from all */
-  HOLT_RAFT_SIM_PROFILE_COUNT
+  HOLT_RAFT_SIM_PROFILE_COUNT,
+  HOLT_RAFT_SIM_ALL = HOLT_RAFT_SIM_PROFILE_COUNT /* each seed the next of them */
 };
 
 struct holt_raft_sim_config {

@@ -51,6 +51,9 @@ static void check_complete(struct rsim *w, struct rsim_host *h, uint64_t term) {
 
 static void check_leader(struct rsim *w, struct rsim_host *h, uint64_t term) {
   uint64_t other = leader_of(w, term);
+  const struct rsim_incarnation *before = other == 0 ? NULL : holt_map_get(&w->by_id, other);
+  if (before != NULL && before->disk.term < term)
+    other = 0; /* its vote for itself never counted, nor was heard */
   char name[24];
   if (other == 0) {
     holt_map_set(&w->leaders, term, (void *)(uintptr_t)h->self->id);
@@ -128,6 +131,14 @@ static struct rsim_record *record_new(struct rsim *w, struct rsim_host *h, struc
   return record;
 }
 
+/* Its writer lost the term itself, or has not got it on its disk yet: nobody ever heard of this entry. */
+static bool is_void(const struct rsim *w, const struct rsim_host *h, const struct rsim_record *record) {
+  const struct rsim_incarnation *writer = holt_map_get(&w->by_id, record->writer);
+  if (record->previous == NULL) return false; /* from the beginning of the cluster: many wrote it */
+  if (record->writer == h->self->id) return record->life != h->life && record->term >= h->self->void_from;
+  return writer->disk.term < record->term;
+}
+
 static struct rsim_record *take_entry(struct rsim *w, struct rsim_host *h, const struct holt_raft_entry *e) {
   char name[24];
   uint64_t last = holt__rsim_log_last(&h->log);
@@ -139,8 +150,7 @@ static struct rsim_record *take_entry(struct rsim *w, struct rsim_host *h, const
   struct rsim_record *previous = holt__rsim_log_at(&h->log, last);
   uint64_t chain = chain_of(previous, e);
   struct rsim_record *record = holt__rsim_record(w, e->index, e->term);
-  bool was_never = record != NULL && record->writer == h->self->id && record->life != h->life &&
-                   record->term >= h->self->void_from; /* its term was lost with it, before anybody heard */
+  bool was_never = record != NULL && is_void(w, h, record);
   if (record == NULL || was_never) {
     record = record_new(w, h, previous, e, chain);
   } else if (record->previous != previous || record->chain != chain) {
@@ -342,7 +352,10 @@ void holt__rsim_watch_send(struct rsim *w, struct rsim_host *h, const struct hol
                       name_of(h, name), (ull)m->to, (ull)m->term);
     break;
   case HOLT_RAFT_APPEND_REPLY:
-    if ((m->flags & HOLT_RAFT_REJECT) == 0 && m->index > holt__rsim_log_last(&disk->log))
+    /* One of an earlier term was true when its write became durable; a later write may have undone it since.
+     */
+    if ((m->flags & HOLT_RAFT_REJECT) == 0 && m->term == disk->term &&
+        m->index > holt__rsim_log_last(&disk->log))
       holt__rsim_fail(w, "early_message", "%s acknowledged entry %llu, its disk ends at %llu",
                       name_of(h, name), (ull)m->index, (ull)holt__rsim_log_last(&disk->log));
     break;
