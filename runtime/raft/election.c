@@ -38,7 +38,7 @@ bool holt__raft_may_campaign(const struct holt_raft *r) {
   if (r->is_failed || r->is_installing || holt__raft_is_stalled(r)) return false;
   if (!holt__raft_member_votes(conf, self) && r->conf_index > r->commit) {
     uint64_t index;
-    holt__raft_conf_at(r, r->commit, &before, &index);
+    holt__raft_conf_at(r, r->conf_index - 1, &before, &index); /* not the commit index: that is lost by a restart */
     conf = &before;
     self = holt__raft_conf_find(conf, r->options.self);
   }
