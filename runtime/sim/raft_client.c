@@ -117,6 +117,16 @@ static void renew(struct rsim *w, unsigned client) {
   }
 }
 
+/* It was told that this never happened: then it never must. */
+static void refuse(struct rsim *w, const struct rsim_lane *l) {
+  uint64_t key = holt_hash_u64(l->client) ^ l->seq;
+  holt_map_set(&w->refused, key, w);
+  if (holt_map_get(&w->effects, key) != NULL)
+    holt__rsim_fail(w, "definite_refusal",
+                    "client %llu was told that its operation %llu failed, and it did not", (ull)l->client,
+                    (ull)l->seq);
+}
+
 static void on_answer(struct rsim *w, const struct rsim_event *e) {
   struct rsim_client *c = &w->clients[e->a];
   struct rsim_lane *l = &c->lanes[e->b];
@@ -140,6 +150,7 @@ static void on_answer(struct rsim *w, const struct rsim_event *e) {
   bool gives_up =
       !repeats && !l->may_have_happened && l->history != SIZE_MAX && holt_rand_next(&w->client_rand) % 4 == 0;
   if (gives_up) {
+    if (!l->is_read) refuse(w, l);
     holt_history_fail(&w->history, l->history, w->event_count);
     finish(w, e->a, e->b);
     return;

@@ -73,6 +73,7 @@ int holt__rsim_disk_write(struct rsim *w, struct rsim_host *h, const struct holt
   }
   for (size_t i = 0; i < persist->count; i++) write->records[i] = records[i];
   write->seq = persist->seq;
+  write->began_ms = holt__rsim_host_now(w, h);
   write->has_vote = persist->has_vote;
   write->term = persist->term;
   write->vote = persist->vote;
@@ -114,6 +115,7 @@ void holt__rsim_disk_done(struct rsim *w, struct rsim_host *h) {
                   (struct rsim_event){.type = RSIM_DISK, .host = h->place, .life = h->life});
     return;
   }
+  d->moved_ms = holt__rsim_host_now(w, h);
   struct holt_rand *r = &w->fault_rand[HOLT_RAFT_SIM_CRASH_SYNC];
   bool crashes = !w->is_healing && holt__rsim_has(w, HOLT_RAFT_SIM_CRASH_SYNC) && holt__rsim_chance(r, 1500);
   bool is_before = crashes && holt__rsim_chance(r, 500000);

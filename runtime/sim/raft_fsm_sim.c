@@ -100,6 +100,10 @@ static struct rsim_result once(struct rsim *w, struct rsim_fsm *fsm, const struc
   uintptr_t index = (uintptr_t)holt_map_get(&w->effects, key);
   if (index == 0) {
     holt_map_set(&w->effects, key, (void *)(uintptr_t)entry->index);
+    if (w->refused.count > 0 && holt_map_get(&w->refused, key) != NULL)
+      holt__rsim_fail(w, "definite_refusal",
+                      "operation %llu of client %llu was applied after it was told as failed",
+                      (unsigned long long)entry->seq, (unsigned long long)entry->client);
     holt_map_set(&w->outcomes, key, (void *)(uintptr_t)(value + 2)); /* absent is UINT64_MAX: it becomes 1 */
   } else if (index != entry->index) {
     holt__rsim_fail(w, "exactly_once", "operation %llu of client %llu was applied at %llu and again at %llu",
@@ -139,7 +143,14 @@ uint64_t holt__rsim_fsm_hash(const struct rsim_fsm *fsm) {
   return holt_hash_u64(hash ^ fsm->popped ^ fsm->pushed << 32) | 1;
 }
 
-void holt__rsim_fsm_save(const struct rsim_fsm *fsm, struct holt_writer *out) {
+/* The bytes of a snapshot differ from member to member, as in life, though their number does not: so pieces
+ * of two members make no whole. */
+static void disguise(uint8_t *bytes, size_t len, uint64_t salt) {
+  for (size_t i = 0; i < len; i++) bytes[i] ^= (uint8_t)(holt_hash_u64(salt + i / 8) >> (i % 8 * 8));
+}
+
+void holt__rsim_fsm_save(const struct rsim_fsm *fsm, uint64_t salt, struct holt_writer *out) {
+  holt_write_u64(out, salt);
   holt_write_u64(out, fsm->index);
   holt_write_u64(out, fsm->chain);
   for (int i = 0; i < RSIM_KEYS; i++) holt_write_u64(out, fsm->values[i]);
@@ -148,11 +159,11 @@ void holt__rsim_fsm_save(const struct rsim_fsm *fsm, struct holt_writer *out) {
   for (size_t i = 0; i < fsm->queue_count; i++) holt_write_u64(out, fsm->queue[fsm->queue_head + i]);
   struct holt_sessions none = {0};
   holt_sessions_encode(HOLT_BUG(36) ? &none : &fsm->sessions, out);
+  disguise(out->data + 8, out->len - 8, salt);
+  holt_write_u64(out, holt_hash_bytes(0, out->data, out->len));
 }
 
-int holt__rsim_fsm_load(struct rsim_fsm *fsm, struct holt_buf bytes) {
-  holt__rsim_fsm_free(fsm);
-  struct holt_reader in = holt_reader(bytes);
+static int load(struct rsim_fsm *fsm, struct holt_reader in) {
   fsm->index = holt_read_u64(&in);
   fsm->chain = holt_read_u64(&in);
   for (uint64_t i = 0; i < RSIM_KEYS; i++) set(fsm, i, holt_read_u64(&in));
@@ -161,4 +172,18 @@ int holt__rsim_fsm_load(struct rsim_fsm *fsm, struct holt_buf bytes) {
   for (uint64_t i = 0; i < count && !in.failed; i++) push(fsm, holt_read_u64(&in));
   int rc = holt_sessions_decode(&fsm->sessions, &in);
   return rc != 0 || in.failed || holt_reader_left(&in) != 0 ? HOLT_EPROTOCOL : 0;
+}
+
+int holt__rsim_fsm_load(struct rsim_fsm *fsm, struct holt_buf bytes) {
+  holt__rsim_fsm_free(fsm);
+  if (bytes.len < 16 ||
+      holt_get_u64(bytes.data + bytes.len - 8) != holt_hash_bytes(0, bytes.data, bytes.len - 8))
+    return HOLT_EPROTOCOL;
+  size_t len = bytes.len - 16;
+  uint8_t *plain = holt_alloc(len + 1);
+  memcpy(plain, bytes.data + 8, len);
+  disguise(plain, len, holt_get_u64(bytes.data));
+  int rc = load(fsm, holt_reader(holt_buf(plain, len)));
+  free(plain);
+  return rc;
 }

@@ -97,7 +97,7 @@ static void io_done(void *arg, const struct holt_raft_done *done) {
 
 static void freeze(struct rsim_host *h) {
   struct holt_writer out = {0};
-  holt__rsim_fsm_save(&h->fsm, &out);
+  holt__rsim_fsm_save(&h->fsm, h->self->id + h->life, &out);
   free(h->taking.bytes);
   h->taking.bytes = out.data;
   h->taking.len = out.len;

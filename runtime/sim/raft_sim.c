@@ -275,7 +275,8 @@ static void demolish(struct rsim *w) {
     memcpy(&w->arena, chunk, sizeof w->arena);
     free(chunk);
   }
-  struct holt_map *maps[] = {&w->by_id, &w->records, &w->leaders, &w->votes, &w->effects, &w->outcomes};
+  struct holt_map *maps[] = {&w->by_id,   &w->records, &w->leaders, &w->votes,
+                             &w->effects, &w->refused, &w->outcomes};
   for (size_t i = 0; i < sizeof maps / sizeof maps[0]; i++) holt_map_free(maps[i]);
   free(w->heap);
   free(w->events);

@@ -101,7 +101,8 @@ struct rsim_file { /* a snapshot on disk */
   size_t len;
 };
 
-struct rsim_write { /* a persist under way */
+struct rsim_write {  /* a persist under way */
+  uint64_t began_ms; /* by the clock of its host */
   uint64_t seq, term, vote, truncate_from, snapshot_index;
   bool has_vote, is_reset;
   struct rsim_record **records; /* ours, kept for the next use */
@@ -118,6 +119,7 @@ struct rsim_disk {
   struct rsim_write *writes;         /* ring of those under way, oldest first */
   size_t write_head, write_count, write_cap;
   size_t syncing; /* so many of them are being synced */
+  uint64_t moved_ms; /* by the clock of its host: the last sync that ended */
   uint64_t slow_until_us, stall_until_us;
   bool is_broken, is_full; /* the next write fails */
 };
@@ -186,7 +188,8 @@ struct rsim_host {
   uint64_t clock_base_us, clock_since_us, clock_rate;
   uint64_t timer_us; /* of the timer event under way; 0: none */
   enum holt_raft_role role;
-  uint64_t term, leader, commit, applied;
+  uint64_t term, leader, commit;
+  uint64_t heard_ms;          /* its clock when it last heard its leader; 0: not in this life and term */
   struct holt_raft_conf conf; /* as of the last step */
   struct rsim_file taking;    /* frozen, being written */
   uint8_t *incoming;          /* pieces of a received snapshot */
@@ -279,6 +282,7 @@ struct rsim {
   struct holt_map leaders;  /* term -> id as pointer */
   struct holt_map votes;    /* hash of (id, term) -> candidate as pointer */
   struct holt_map effects;  /* hash of (client, seq) -> index as pointer */
+  struct holt_map refused;  /* the same -> told as never done */
   struct holt_map outcomes; /* the same -> its answer + 1 */
   uint64_t acked_index;     /* the highest whose effect a client was told */
   uint8_t *arena;           /* for records and their bytes; chunks linked through their first word */
@@ -347,7 +351,7 @@ void holt__rsim_fsm_free(struct rsim_fsm *fsm);
 struct rsim_result holt__rsim_fsm_apply(struct rsim *w, struct rsim_fsm *fsm,
                                         const struct holt_raft_entry *entry);
 uint64_t holt__rsim_fsm_hash(const struct rsim_fsm *fsm);
-void holt__rsim_fsm_save(const struct rsim_fsm *fsm, struct holt_writer *out);
+void holt__rsim_fsm_save(const struct rsim_fsm *fsm, uint64_t salt, struct holt_writer *out);
 int holt__rsim_fsm_load(struct rsim_fsm *fsm, struct holt_buf bytes);
 
 /* raft_host.c */

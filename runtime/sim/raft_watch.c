@@ -91,7 +91,9 @@ static void check_new_conf(struct rsim *w, struct rsim_host *h, const struct rsi
     holt__rsim_fail(w, "one_change",
                     "%s appended a membership at %llu while the one at %llu is not committed",
                     name_of(h, name), (ull)record->index, (ull)record->conf_before);
-  bool has_own = w->stage_count > 0 && w->stages[w->stage_count - 1].term == record->term;
+  size_t stage = w->stage_count;
+  while (stage > 0 && w->stages[stage - 1].term > record->term) stage--; /* another may have been faster */
+  bool has_own = stage > 0 && w->stages[stage - 1].term == record->term;
   if (record->previous != NULL && !has_own)
     holt__rsim_fail(w, "change_before_commit",
                     "%s changed the membership at %llu before it committed in term %llu", name_of(h, name),
@@ -294,10 +296,60 @@ static void advance(struct rsim *w, struct rsim_host *h, const struct holt_raft_
 /* --- A step
  * ------------------------------------------------------------------------------------------------- */
 
+/* What a message may and may not lead to. */
+static void check_answers(struct rsim *w, struct rsim_host *h, const struct holt_raft_message *m,
+                          const struct holt_raft_update *update) {
+  char name[24];
+  uint64_t now_ms = holt__rsim_host_now(w, h);
+  bool is_leaders =
+      m->type == HOLT_RAFT_APPEND || m->type == HOLT_RAFT_HEARTBEAT || m->type == HOLT_RAFT_SNAPSHOT;
+  if (is_leaders && m->term == update->term && m->to == h->self->id && update->leader == m->from)
+    h->heard_ms = now_ms;
+  if (m->type != HOLT_RAFT_VOTE && m->type != HOLT_RAFT_FORWARD) return;
+  for (size_t i = 0; i < update->out_count; i++) {
+    const struct holt_raft_message *out = &update->out[i].message;
+    if (m->type == HOLT_RAFT_FORWARD && out->type == HOLT_RAFT_FORWARD)
+      holt__rsim_fail(w, "forwarded_once", "%s passes on what was passed on to it", name_of(h, name));
+    bool grants = out->type == HOLT_RAFT_VOTE_REPLY && (out->flags & HOLT_RAFT_REJECT) == 0;
+    if (grants && (m->flags & HOLT_RAFT_TRANSFER) == 0 && h->heard_ms != 0 &&
+        now_ms < h->heard_ms + w->config.election_ms)
+      holt__rsim_fail(w, "loyalty", "%s helps %llx to depose a leader it heard %llu ms ago", name_of(h, name),
+                      (ull)m->from, (ull)(now_ms - h->heard_ms));
+  }
+}
+
+/* A leader whose disk stands still for long must have handed over. */
+static void check_stall(struct rsim *w, struct rsim_host *h, const struct holt_raft_update *update) {
+  const struct rsim_disk *d = &h->self->disk;
+  char name[24];
+  if (update->role != HOLT_RAFT_LEADER || d->write_count == 0) return;
+  uint64_t began_ms = d->writes[d->write_head].began_ms;
+  uint64_t waits_ms = holt__rsim_host_now(w, h) - (d->moved_ms > began_ms ? d->moved_ms : began_ms);
+  if (waits_ms > 2 * (uint64_t)w->config.election_ms)
+    holt__rsim_fail(w, "stalled_leader", "%s leads though its disk has stood still for %llu ms",
+                    name_of(h, name), (ull)waits_ms);
+}
+
+/* The membership in force is the last one in the log. */
+static void check_membership(struct rsim *w, struct rsim_host *h) {
+  struct rsim_record *last = holt__rsim_log_at(&h->log, holt__rsim_log_last(&h->log));
+  struct holt_raft_status status;
+  char name[24];
+  if (last == NULL) return;
+  uint64_t index = last->type == HOLT_RAFT_CONF ? last->index : last->conf_before;
+  holt_raft_status(h->raft, &status);
+  if (status.conf_index != index)
+    holt__rsim_fail(w, "membership_in_force",
+                    "%s goes by the membership of %llu, the last in its log is that of %llu",
+                    name_of(h, name), (ull)status.conf_index, (ull)index);
+}
+
 void holt__rsim_watch_step(struct rsim *w, struct rsim_host *h, const struct holt_raft_event *event,
                            const struct holt_raft_update *update) {
   char name[24];
-  (void)event;
+  if (update->term != h->term || update->leader != h->leader) h->heard_ms = 0;
+  if (event->type == HOLT_RAFT_EV_RECEIVE) check_answers(w, h, event->message, update);
+  if (event->type == HOLT_RAFT_EV_TIME) check_stall(w, h, update);
   if (update->term < h->term)
     holt__rsim_fail(w, "term_back", "%s went from term %llu to %llu", name_of(h, name), (ull)h->term,
                     (ull)update->term);
@@ -330,6 +382,8 @@ void holt__rsim_watch_step(struct rsim *w, struct rsim_host *h, const struct hol
   h->term = update->term;
   h->leader = update->leader;
   if (update->conf_changed) h->conf = *holt_raft_conf(h->raft);
+  const struct holt_raft_persist *p = &update->persist;
+  if (update->conf_changed || p->truncate_from != 0 || p->snapshot != NULL) check_membership(w, h);
   holt__rsim_mix(w, update->term << 40 ^ update->commit << 8 ^ (uint64_t)update->role << 4 ^ h->place);
 }
 
@@ -395,6 +449,7 @@ void holt__rsim_watch_start(struct rsim *w, struct rsim_host *h) {
   h->self->void_from = disk->term + 1;
   h->role = HOLT_RAFT_FOLLOWER;
   h->leader = 0;
+  h->heard_ms = 0;
   h->commit = disk->snapshot_index;
   h->conf = *holt_raft_conf(h->raft);
   if (h->fsm.index > 0) holt__rsim_watch_applied(w, h);
