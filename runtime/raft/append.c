@@ -121,7 +121,7 @@ void holt__raft_on_append(struct holt_raft *r, const struct holt_raft_message *m
     }
   }
   if (r->copy_from < m->count && !take(r, m)) return;
-  uint64_t last = HOLT_BUG(7) ? holt__raft_log_last(r) : m->index + m->count;
+  uint64_t last = m->index + m->count;
   if (last > holt__raft_log_last(r)) last = holt__raft_log_last(r); /* all below the base */
   if (last < r->commit) last = r->commit; /* committed here: this leader has it too */
   if (last > r->matched) r->matched = last;

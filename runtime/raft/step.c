@@ -123,7 +123,8 @@ static bool is_termless(uint8_t type) {
 static bool settle_term(struct holt_raft *r, const struct holt_raft_message *m) {
   if (is_termless(m->type) || m->type == HOLT_RAFT_VOTE || m->term == r->term) return true;
   if (m->term < r->term) {
-    if (!is_from_leader(m->type)) return false;
+    if (HOLT_BUG(7) && m->type == HOLT_RAFT_APPEND_REPLY) return true;
+    if (!is_from_leader(m->type) || HOLT_BUG(17)) return false;
     /* So that a leader of the past steps down (etcd issue 8501). */
     holt__raft_out(r, HOLT_RAFT_APPEND_REPLY, m->from)->message.flags = HOLT_RAFT_REJECT;
     return false;

@@ -147,6 +147,11 @@ static void on_answer(struct rsim *w, const struct rsim_event *e) {
   if (code == HOLT_EUNKNOWN) l->may_have_happened = true;
   /* A refusal of what was passed on is definite as long as the network repeats nothing. */
   bool repeats = holt__rsim_has(w, HOLT_RAFT_SIM_DUPLICATE) || holt__rsim_has(w, HOLT_RAFT_SIM_STALE);
+  uint64_t key = holt_hash_u64(l->client) ^ l->seq;
+  if (code != HOLT_EUNKNOWN && !repeats && !l->may_have_happened && l->seq != 0 &&
+      holt_map_get(&w->written, key) != NULL)
+    holt__rsim_fail(w, "definite_refusal", "client %llu was refused operation %llu (%s), which is in a log",
+                    (ull)l->client, (ull)l->seq, holt_err_word(code));
   bool gives_up =
       !repeats && !l->may_have_happened && l->history != SIZE_MAX && holt_rand_next(&w->client_rand) % 4 == 0;
   if (gives_up) {

@@ -69,6 +69,8 @@ static void deliver(struct rsim *w, struct rsim_blob *blob, uint64_t delay_us) {
 
 static void keep_for_later(struct rsim *w, struct rsim_blob *blob) {
   uint64_t at = holt_rand_next(&w->fault_rand[HOLT_RAFT_SIM_STALE]) % RSIM_STALE;
+  if ((blob->type == HOLT_RAFT_APPEND_REPLY) != (at % 2 == 0))
+    return; /* half the room for acknowledgements */
   if (w->stale[at] != NULL) holt__rsim_blob_free(w, w->stale[at]);
   w->stale[at] = blob;
   blob->references++;
@@ -99,8 +101,11 @@ void holt__rsim_net_send(struct rsim *w, struct rsim_host *from, const struct ho
 }
 
 void holt__rsim_net_replay(struct rsim *w) {
-  struct rsim_blob *blob = w->stale[holt_rand_next(&w->fault_rand[HOLT_RAFT_SIM_STALE]) % RSIM_STALE];
-  if (blob == NULL) return;
-  holt__rsim_count(w, HOLT_RAFT_SIM_STALE);
-  deliver(w, blob, 1 + holt_rand_next(&w->net_rand) % 1000);
+  struct holt_rand *r = &w->fault_rand[HOLT_RAFT_SIM_STALE];
+  for (uint64_t i = holt__rsim_between(r, 1, 8); i > 0; i--) {
+    struct rsim_blob *blob = w->stale[holt_rand_next(r) % RSIM_STALE];
+    if (blob == NULL) continue;
+    holt__rsim_count(w, HOLT_RAFT_SIM_STALE);
+    deliver(w, blob, 1 + holt_rand_next(&w->net_rand) % 1000);
+  }
 }

@@ -276,7 +276,7 @@ static void demolish(struct rsim *w) {
     free(chunk);
   }
   struct holt_map *maps[] = {&w->by_id,   &w->records, &w->leaders, &w->votes,
-                             &w->effects, &w->refused, &w->outcomes};
+                             &w->effects, &w->refused, &w->written, &w->outcomes};
   for (size_t i = 0; i < sizeof maps / sizeof maps[0]; i++) holt_map_free(maps[i]);
   free(w->heap);
   free(w->events);

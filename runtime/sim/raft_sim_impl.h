@@ -118,7 +118,7 @@ struct rsim_disk {
   struct rsim_file file[RSIM_FILES]; /* index 0: none */
   struct rsim_write *writes;         /* ring of those under way, oldest first */
   size_t write_head, write_count, write_cap;
-  size_t syncing; /* so many of them are being synced */
+  size_t syncing;    /* so many of them are being synced */
   uint64_t moved_ms; /* by the clock of its host: the last sync that ended */
   uint64_t slow_until_us, stall_until_us;
   bool is_broken, is_full; /* the next write fails */
@@ -189,10 +189,12 @@ struct rsim_host {
   uint64_t timer_us; /* of the timer event under way; 0: none */
   enum holt_raft_role role;
   uint64_t term, leader, commit;
-  uint64_t heard_ms;          /* its clock when it last heard its leader; 0: not in this life and term */
-  struct holt_raft_conf conf; /* as of the last step */
-  struct rsim_file taking;    /* frozen, being written */
-  uint8_t *incoming;          /* pieces of a received snapshot */
+  uint64_t leads_since_ms;         /* its clock; or since its membership changed */
+  uint64_t heard_from[RSIM_HOSTS]; /* leader: its clock when it last heard each host in this term */
+  uint64_t heard_ms;               /* its clock when it last heard its leader; 0: not in this life and term */
+  struct holt_raft_conf conf;      /* as of the last step */
+  struct rsim_file taking;         /* frozen, being written */
+  uint8_t *incoming;               /* pieces of a received snapshot */
   size_t incoming_len, incoming_cap;
   struct holt_raft_snapshot incoming_meta;
   bool apply_is_due;
@@ -282,6 +284,7 @@ struct rsim {
   struct holt_map leaders;  /* term -> id as pointer */
   struct holt_map votes;    /* hash of (id, term) -> candidate as pointer */
   struct holt_map effects;  /* hash of (client, seq) -> index as pointer */
+  struct holt_map written;  /* the same -> it is in some log */
   struct holt_map refused;  /* the same -> told as never done */
   struct holt_map outcomes; /* the same -> its answer + 1 */
   uint64_t acked_index;     /* the highest whose effect a client was told */

@@ -50,7 +50,9 @@ static void check_complete(struct rsim *w, struct rsim_host *h, uint64_t term) {
 }
 
 static void check_leader(struct rsim *w, struct rsim_host *h, uint64_t term) {
-  uint64_t other = leader_of(w, term);
+  uint64_t other = leader_of(w, term), now_ms = holt__rsim_host_now(w, h);
+  h->leads_since_ms = now_ms;
+  for (unsigned i = 0; i < RSIM_HOSTS; i++) h->heard_from[i] = now_ms;
   const struct rsim_incarnation *before = other == 0 ? NULL : holt_map_get(&w->by_id, other);
   if (before != NULL && before->disk.term < term)
     other = 0; /* its vote for itself never counted, nor was heard */
@@ -122,6 +124,7 @@ static struct rsim_record *record_new(struct rsim *w, struct rsim_host *h, struc
   if (previous != NULL)
     record->conf_before = previous->type == HOLT_RAFT_CONF ? previous->index : previous->conf_before;
   holt_map_set(&w->records, e->index << 24 ^ e->term, record);
+  if (e->seq != 0) holt_map_set(&w->written, holt_hash_u64(e->client) ^ e->seq, record);
   if (previous != NULL && leader_of(w, e->term) != h->self->id)
     holt__rsim_fail(w, "entry_from_nowhere",
                     "%s holds an entry %llu of term %llu that its leader never wrote", name_of(h, name),
@@ -301,6 +304,7 @@ static void check_answers(struct rsim *w, struct rsim_host *h, const struct holt
                           const struct holt_raft_update *update) {
   char name[24];
   uint64_t now_ms = holt__rsim_host_now(w, h);
+  if (update->role == HOLT_RAFT_LEADER && m->term == update->term) h->heard_from[m->from & 15] = now_ms;
   bool is_leaders =
       m->type == HOLT_RAFT_APPEND || m->type == HOLT_RAFT_HEARTBEAT || m->type == HOLT_RAFT_SNAPSHOT;
   if (is_leaders && m->term == update->term && m->to == h->self->id && update->leader == m->from)
@@ -330,6 +334,26 @@ static void check_stall(struct rsim *w, struct rsim_host *h, const struct holt_r
                     name_of(h, name), (ull)waits_ms);
 }
 
+/* A leader whom no majority answers for long must know that it is none. */
+static void check_alone(struct rsim *w, struct rsim_host *h, const struct holt_raft_update *update) {
+  if (update->role != HOLT_RAFT_LEADER || h->role != HOLT_RAFT_LEADER || update->term != h->term) return;
+  uint64_t now_ms = holt__rsim_host_now(w, h), limit_ms = 3 * (uint64_t)w->config.election_ms;
+  unsigned old_count = 0, old_heard = 0, new_count = 0, new_heard = 0;
+  char name[24];
+  if (now_ms - h->leads_since_ms < limit_ms) return;
+  for (uint32_t i = 0; i < h->conf.count; i++) {
+    const struct holt_raft_member *m = &h->conf.members[i];
+    bool is_heard = m->id == h->self->id || now_ms - h->heard_from[m->id & 15] < limit_ms;
+    bool is_old = m->role == HOLT_RAFT_VOTER || m->role == HOLT_RAFT_OUTGOING || m->role == HOLT_RAFT_DEMOTED;
+    bool is_new = m->role == HOLT_RAFT_VOTER || m->role == HOLT_RAFT_INCOMING;
+    old_count += is_old, old_heard += is_old && is_heard;
+    new_count += is_new, new_heard += is_new && is_heard;
+  }
+  if (old_heard * 2 <= old_count || new_heard * 2 <= new_count)
+    holt__rsim_fail(w, "lonely_leader", "%s leads term %llu though it has heard no majority for %llu ms",
+                    name_of(h, name), (ull)update->term, (ull)limit_ms);
+}
+
 /* The membership in force is the last one in the log. */
 static void check_membership(struct rsim *w, struct rsim_host *h) {
   struct rsim_record *last = holt__rsim_log_at(&h->log, holt__rsim_log_last(&h->log));
@@ -350,6 +374,7 @@ void holt__rsim_watch_step(struct rsim *w, struct rsim_host *h, const struct hol
   if (update->term != h->term || update->leader != h->leader) h->heard_ms = 0;
   if (event->type == HOLT_RAFT_EV_RECEIVE) check_answers(w, h, event->message, update);
   if (event->type == HOLT_RAFT_EV_TIME) check_stall(w, h, update);
+  if (event->type == HOLT_RAFT_EV_TIME) check_alone(w, h, update);
   if (update->term < h->term)
     holt__rsim_fail(w, "term_back", "%s went from term %llu to %llu", name_of(h, name), (ull)h->term,
                     (ull)update->term);
@@ -381,7 +406,10 @@ void holt__rsim_watch_step(struct rsim *w, struct rsim_host *h, const struct hol
   h->role = update->role;
   h->term = update->term;
   h->leader = update->leader;
-  if (update->conf_changed) h->conf = *holt_raft_conf(h->raft);
+  if (update->conf_changed) {
+    h->conf = *holt_raft_conf(h->raft);
+    h->leads_since_ms = holt__rsim_host_now(w, h); /* those who are new count as heard */
+  }
   const struct holt_raft_persist *p = &update->persist;
   if (update->conf_changed || p->truncate_from != 0 || p->snapshot != NULL) check_membership(w, h);
   holt__rsim_mix(w, update->term << 40 ^ update->commit << 8 ^ (uint64_t)update->role << 4 ^ h->place);
