@@ -30,7 +30,7 @@ struct holt__label {
 };
 
 struct holt__client {
-  uint64_t id, member;
+  uint64_t id, member, boot;
 };
 
 struct holt__machine {
@@ -94,6 +94,7 @@ struct holt__op {
   struct holt_cluster_request *request; /* NULL: nobody waits any more */
   uint64_t seq, since_ms, sent_ms;
   uint32_t tries_open; /* proposals under way that may have been appended */
+  bool is_refused;     /* waits for a tick before the next try */
   bool is_answered;    /* kept for holt_cluster_outcome only */
   int code;
   struct holt_buf answer; /* then: ours */

@@ -66,20 +66,20 @@ static void set_label(struct holt__machine *machine, struct holt_reader *in) {
   copy_text(label->address, sizeof label->address, address);
 }
 
-static void add_client(struct holt__machine *machine, uint64_t id, uint64_t member) {
+static void add_client(struct holt__machine *machine, uint64_t id, uint64_t member, uint64_t boot) {
   if (machine->client_count == machine->client_cap) {
     machine->client_cap = machine->client_cap ? 2 * machine->client_cap : 8;
     machine->clients = holt_realloc(machine->clients, machine->client_cap * sizeof *machine->clients);
   }
-  machine->clients[machine->client_count++] = (struct holt__client){.id = id, .member = member};
+  machine->clients[machine->client_count++] = (struct holt__client){.id = id, .member = member, .boot = boot};
 }
 
-/* Close every client of `member` but `except`. */
-static void close_clients(struct holt__machine *machine, uint64_t member, uint64_t except) {
+/* Close the clients of `member` from starts before `boot`. */
+static void close_earlier(struct holt__machine *machine, uint64_t member, uint64_t boot) {
   size_t kept = 0;
   for (size_t i = 0; i < machine->client_count; i++) {
     struct holt__client client = machine->clients[i];
-    if (client.member == member && client.id != except)
+    if (client.member == member && client.boot < boot)
       holt_sessions_close(&machine->sessions, client.id);
     else
       machine->clients[kept++] = client;
@@ -87,16 +87,23 @@ static void close_clients(struct holt__machine *machine, uint64_t member, uint64
   machine->client_count = kept;
 }
 
+/* A request of an earlier start that comes late opens nothing. */
+static bool is_outdated(const struct holt__machine *machine, uint64_t member, uint64_t boot) {
+  for (size_t i = 0; i < machine->client_count; i++)
+    if (machine->clients[i].member == member && machine->clients[i].boot > boot) return true;
+  return false;
+}
+
 static void open_client(struct holt__machine *machine, struct holt_reader *in) {
-  uint64_t id = holt_read_u64(in), member = holt_read_u64(in);
-  if (in->failed || id == 0) return;
-  if (holt_sessions_open(&machine->sessions, id)) add_client(machine, id, member);
-  close_clients(machine, member, id); /* a newer start of the same member */
+  uint64_t id = holt_read_u64(in), member = holt_read_u64(in), boot = holt_read_u64(in);
+  if (in->failed || id == 0 || is_outdated(machine, member, boot)) return;
+  if (holt_sessions_open(&machine->sessions, id)) add_client(machine, id, member, boot);
+  close_earlier(machine, member, boot);
 }
 
 static void forget_member(struct holt__machine *machine, uint64_t revision, uint64_t id) {
   holt_collections_member_left(machine->collections, revision, id);
-  close_clients(machine, id, 0);
+  close_earlier(machine, id, UINT64_MAX);
   size_t kept = 0;
   for (size_t i = 0; i < machine->label_count; i++)
     if (machine->labels[i].id != id) machine->labels[kept++] = machine->labels[i];
@@ -183,7 +190,8 @@ uint64_t holt__machine_hash(const struct holt__machine *machine) {
 
 /* --- Snapshots ----------------------------------------------------------------------------------------- */
 
-/* Head: its length u32, labels u32, each {id, name, address}, clients u32, each {id, member}, sessions. */
+/* Head: its length u32, labels u32, each {id, name, address}, clients u32, each {id, member, boot}, sessions.
+ */
 void holt__machine_freeze(const struct holt__machine *machine, struct holt__freeze *freeze) {
   memset(freeze, 0, sizeof *freeze);
   struct holt_writer *head = &freeze->head;
@@ -198,6 +206,7 @@ void holt__machine_freeze(const struct holt__machine *machine, struct holt__free
   for (size_t i = 0; i < machine->client_count; i++) {
     holt_write_u64(head, machine->clients[i].id);
     holt_write_u64(head, machine->clients[i].member);
+    holt_write_u64(head, machine->clients[i].boot);
   }
   holt_sessions_encode(&machine->sessions, head);
   holt_put_u32(head->data, (uint32_t)(head->len - 4));
@@ -233,8 +242,8 @@ static int read_head(struct holt__machine *machine, struct holt_buf bytes) {
   struct holt_reader in = holt_reader(bytes);
   for (uint32_t left = holt_read_u32(&in); left > 0 && !in.failed; left--) set_label(machine, &in);
   for (uint32_t left = holt_read_u32(&in); left > 0 && !in.failed; left--) {
-    uint64_t id = holt_read_u64(&in), member = holt_read_u64(&in);
-    if (!in.failed) add_client(machine, id, member);
+    uint64_t id = holt_read_u64(&in), member = holt_read_u64(&in), boot = holt_read_u64(&in);
+    if (!in.failed) add_client(machine, id, member, boot);
   }
   if (in.failed) return HOLT_EPROTOCOL;
   int rc = holt_sessions_decode(&machine->sessions, &in);

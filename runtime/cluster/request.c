@@ -134,6 +134,7 @@ static void ask_session(struct holt_cluster *c) {
   holt_write_u8(&data, HOLT__ENTRY_OPEN);
   holt_write_u64(&data, c->client);
   holt_write_u64(&data, c->self);
+  holt_write_u64(&data, c->store ? holt_store_state(c->store)->boot : 1);
   propose_own(c, &data);
   holt_writer_free(&data);
 }
@@ -180,6 +181,7 @@ static bool propose_run(struct holt_cluster *c) {
                                                 .data = op->command,
                                                 .len = (uint32_t)op->len};
     bytes += op->len;
+    op->is_refused = false;
     op->tries_open++;
     op->sent_ms = now;
   }
@@ -312,7 +314,27 @@ void holt__requests_done(struct holt_cluster *c, const struct holt_raft_done *do
   struct holt__op *op = holt_map_get(&c->op_by_seq, done->tag);
   if (!op || op->is_answered) return;
   if (done->code != HOLT_EUNKNOWN && op->tries_open > 0) op->tries_open--; /* definitely not appended */
-  op_queue(c, op);
+  op->is_refused = true; /* not now: the next tick, or another leader */
+}
+
+/* The log does not know this client any more: begin another session. What was under way may have been done.
+ */
+static void renew_session(struct holt_cluster *c) {
+  c->client = holt_env_random(c->env) | 1;
+  c->is_session_open = false;
+  c->session_asked_ms = 0;
+  struct holt_list *at = c->ops_open.next;
+  while (at != &c->ops_open) {
+    struct holt__op *op = HOLT_CONTAINER(at, struct holt__op, node);
+    at = at->next;
+    if (op->is_answered || op->tries_open == 0) continue;
+    struct holt_cluster_request *request = op->request;
+    uint64_t seq = op->seq;
+    op_free(c, op);
+    if (request) holt__cluster_request_end(request, HOLT_EUNKNOWN, holt_buf(NULL, 0), seq);
+    at = c->ops_open.next;
+  }
+  holt__cluster_stir(c);
 }
 
 void holt__requests_applied(struct holt_cluster *c, const struct holt_raft_entry *entry,
@@ -322,6 +344,10 @@ void holt__requests_applied(struct holt_cluster *c, const struct holt_raft_entry
     holt__cluster_stir(c);
   }
   if (!applied->is_operation || entry->client != c->client) return;
+  if (applied->code == HOLT_ECLOSED) {
+    renew_session(c);
+    return;
+  }
   struct holt__op *op = holt_map_get(&c->op_by_seq, entry->seq);
   if (!op || op->is_answered) return;
   op_end(c, op, applied->code, applied->answer);
@@ -418,7 +444,8 @@ void holt__requests_tick(struct holt_cluster *c) {
       at = c->ops_open.next;
       continue;
     }
-    if (op->sent_ms != 0 && now >= op->sent_ms + 2 * c->config.election_ms) op_queue(c, op);
+    bool is_overdue = op->sent_ms != 0 && now >= op->sent_ms + 2 * c->config.election_ms;
+    if (op->is_refused || is_overdue) op_queue(c, op);
   }
   for (at = c->reads.next; at != &c->reads; at = at->next) {
     struct holt__read *read = HOLT_CONTAINER(at, struct holt__read, node);

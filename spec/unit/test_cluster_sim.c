@@ -1,0 +1,347 @@
+/* Clusters under faults: seeded runs in which nodes are killed (all at once too), paused and cut off while
+ * clients at every node set, insert, update, remove, push and pop. Afterwards the histories must be
+ * linearizable, every member must hold the same state, and work must go on.
+ *
+ * HOLT_SEED: the first seed; HOLT_SEEDS: how many. */
+#include "base/rand.h"
+#include "clusters.h"
+#include "sim/history.h"
+
+enum { CLIENTS = 8, KEYS = 3, OP_TIMEOUT_MS = 4000, FAULT_MS = 20000 };
+
+struct run;
+
+struct client {
+  struct run *run;
+  int station;
+  uint32_t number;
+  struct waiting waiting;
+  bool is_busy, is_barrier;
+  size_t map_op, queue_op; /* in the histories; SIZE_MAX: none */
+  uint64_t value, expected;
+  uint8_t op;
+  char key[8];
+};
+
+struct run {
+  struct room *room;
+  struct holt_rand rand;
+  struct client clients[CLIENTS];
+  struct holt_history map, queue;
+  uint64_t next_value;
+  int count;
+  uint64_t done, unknown, refused, kills, cuts, pauses;
+};
+
+static uint64_t clock_of(struct run *run) {
+  return holt_sim_events(run->room->sim);
+}
+
+static bool chance(struct run *run, uint32_t percent) {
+  return holt_rand_below(&run->rand, 100) < percent;
+}
+
+/* --- Values ------------------------------------------------------------------------------------------- */
+
+static struct holt_buf text_of(uint64_t value, char out[24]) {
+  snprintf(out, 24, "%llu", (unsigned long long)value);
+  return holt_buf_text(out);
+}
+
+static uint64_t value_of(struct holt_buf bytes) {
+  char text[24] = "";
+  memcpy(text, bytes.data, bytes.len < 23 ? bytes.len : 23);
+  return strtoull(text, NULL, 10);
+}
+
+/* --- Clients ------------------------------------------------------------------------------------------ */
+
+static void end_op(struct client *c) {
+  struct run *run = c->run;
+  struct waiting *w = &c->waiting;
+  bool is_map = c->map_op != SIZE_MAX;
+  struct holt_history *history = is_map ? &run->map : &run->queue;
+  size_t number = is_map ? c->map_op : c->queue_op;
+  uint64_t now = clock_of(run);
+  c->is_busy = false;
+  if (w->code == HOLT_EUNKNOWN ||
+      w->code == HOLT_ECLOSED) { /* closed: its node was killed in the midst of it */
+    run->unknown++;
+    return;
+  }
+  if (w->code != 0) {
+    run->refused++;
+    holt_history_fail(history, number, now);
+    return;
+  }
+  struct holt_answer answer;
+  struct holt_result result;
+  assert_int_equal(holt_answer_read(&answer, holt_buf(w->answer.data, w->answer.len)), 0);
+  assert_int_equal(answer.type, HOLT_ANSWER_DONE);
+  assert_int_equal(holt_answer_next(&answer, &result), 0);
+  run->done++;
+  holt_history_return(history, number, result.has_value ? value_of(result.value) : HOLT_HISTORY_ABSENT, now);
+}
+
+static void end_read(struct client *c) {
+  struct run *run = c->run;
+  c->is_busy = false;
+  if (c->waiting.code != 0 || run->room->stations[c->station].node == NULL) {
+    holt_history_fail(&run->map, c->map_op, clock_of(run));
+    return;
+  }
+  struct holt_object *m =
+      holt_collections_find(holt_cluster_collections(cluster_of(run->room, c->station)), "m");
+  struct holt_item *item = m ? holt_tree_get(&m->tree, holt_buf_text(c->key)) : NULL;
+  run->done++;
+  holt_history_return(&run->map, c->map_op, item ? value_of(holt_item_value(item)) : HOLT_HISTORY_ABSENT,
+                      clock_of(run));
+}
+
+static void on_client(void *arg, int code, struct holt_buf answer, uint64_t number) {
+  struct client *c = arg;
+  on_end(&c->waiting, code, answer, number);
+  if (c->is_barrier)
+    end_read(c);
+  else
+    end_op(c);
+}
+
+static void submit(struct client *c, uint8_t kind, struct holt_buf key, struct holt_buf value,
+                   struct holt_buf expected) {
+  struct holt_writer out = {0};
+  struct holt_command command;
+  holt_command_begin(&command, &out, false);
+  uint8_t object = holt_command_object(&command, kind, kind == HOLT_KIND_MAP ? "m" : "q", holt_buf_text("o"));
+  holt_command_op(&command, object, c->op, key, value, expected);
+  holt_command_end(&command);
+  holt_cluster_submit(cluster_of(c->run->room, c->station), &c->waiting.request, holt_buf(out.data, out.len),
+                      OP_TIMEOUT_MS);
+  holt_writer_free(&out);
+}
+
+static void begin_map(struct client *c) {
+  static const struct {
+    uint8_t op;
+    enum holt_history_kind kind;
+  } OPS[] = {{HOLT_OP_SET, HOLT_HISTORY_SET},
+             {HOLT_OP_INSERT, HOLT_HISTORY_INSERT},
+             {HOLT_OP_UPDATE_IF, HOLT_HISTORY_UPDATE_IF},
+             {HOLT_OP_REMOVE, HOLT_HISTORY_REMOVE},
+             {HOLT_OP_REMOVE_IF, HOLT_HISTORY_REMOVE_IF}};
+  struct run *run = c->run;
+  char value[24], expected[24];
+  uint64_t key = holt_rand_below(&run->rand, KEYS), at = holt_rand_below(&run->rand, 5);
+  snprintf(c->key, sizeof c->key, "k%u", (unsigned)key % KEYS);
+  c->value = ++run->next_value;
+  c->expected = run->next_value > 6 ? run->next_value - 1 - holt_rand_below(&run->rand, 6) : 1;
+  c->op = OPS[at].op;
+  c->map_op =
+      holt_history_call(&run->map, c->number, OPS[at].kind, key, c->value, c->expected, clock_of(run));
+  submit(c, HOLT_KIND_MAP, holt_buf_text(c->key), text_of(c->value, value), text_of(c->expected, expected));
+}
+
+static void begin_queue(struct client *c) {
+  struct run *run = c->run;
+  char value[24];
+  bool is_push = chance(run, 50);
+  c->value = ++run->next_value;
+  c->op = is_push ? HOLT_OP_PUSH : HOLT_OP_POP;
+  c->queue_op = holt_history_call(&run->queue, c->number, is_push ? HOLT_HISTORY_PUSH : HOLT_HISTORY_POP, 0,
+                                  c->value, 0, clock_of(run));
+  submit(c, HOLT_KIND_QUEUE, holt_buf(NULL, 0), text_of(c->value, value), holt_buf(NULL, 0));
+}
+
+static void begin_read(struct client *c) {
+  struct run *run = c->run;
+  uint64_t key = holt_rand_below(&run->rand, KEYS);
+  snprintf(c->key, sizeof c->key, "k%u", (unsigned)key % KEYS);
+  c->is_barrier = true;
+  c->map_op = holt_history_call(&run->map, c->number, HOLT_HISTORY_GET, key, 0, 0, clock_of(run));
+  holt_cluster_barrier(cluster_of(run->room, c->station), &c->waiting.request, OP_TIMEOUT_MS);
+}
+
+static void begin(struct client *c) {
+  struct run *run = c->run;
+  c->station = (int)holt_rand_below(&run->rand, (uint64_t)run->count);
+  if (run->room->stations[c->station].node == NULL) return;
+  prepare(&c->waiting);
+  c->waiting.request.cb = on_client;
+  c->waiting.request.arg = c;
+  c->is_busy = true;
+  c->is_barrier = false;
+  c->map_op = c->queue_op = SIZE_MAX;
+  uint64_t what = holt_rand_below(&run->rand, 100);
+  if (what < 50)
+    begin_map(c);
+  else if (what < 75)
+    begin_queue(c);
+  else
+    begin_read(c);
+}
+
+/* --- Faults ------------------------------------------------------------------------------------------- */
+
+static void kill_station(struct run *run, int i) {
+  run->kills++;
+  kill_one(run->room, i);
+}
+
+static bool all_joined(struct run *run) {
+  for (int i = 0; i < run->count; i++) {
+    struct holt_cluster_status status;
+    if (run->room->stations[i].node == NULL) return false;
+    holt_cluster_status(cluster_of(run->room, i), &status);
+    if (strcmp(status.state, "member") != 0 || status.leader[0] == 0 || status.applied != status.commit)
+      return false;
+    if (status.member_count != (uint32_t)run->count) return false;
+  }
+  return true;
+}
+
+static void cut_between(struct run *run, int a, int b, bool is_cut, bool is_one_way) {
+  struct room *room = run->room;
+  holt_sim_cut(room->sim, room->stations[a].name, room->stations[b].name, is_cut);
+  if (!is_one_way) holt_sim_cut(room->sim, room->stations[b].name, room->stations[a].name, is_cut);
+}
+
+static void heal(struct run *run) {
+  for (int a = 0; a < run->count; a++) {
+    holt_sim_pause(run->room->sim, run->room->stations[a].name, false);
+    for (int b = 0; b < a; b++) cut_between(run, a, b, false, false);
+  }
+}
+
+static void restart_dead(struct run *run) {
+  for (int i = 0; i < run->count; i++)
+    if (run->room->stations[i].node == NULL) start(run->room, i, (uint32_t)run->count);
+}
+
+/* Without a directory only a member of a whole cluster may die: more would be a majority's memory lost. */
+static void do_fault(struct run *run) {
+  int i = (int)holt_rand_below(&run->rand, (uint64_t)run->count);
+  int j = (int)holt_rand_below(&run->rand, (uint64_t)run->count);
+  bool is_durable = run->room->is_durable;
+  switch (holt_rand_below(&run->rand, 10)) {
+  case 0:
+  case 1:
+    if (run->room->stations[i].node && (is_durable || all_joined(run))) kill_station(run, i);
+    break;
+  case 2:
+    if (!is_durable || !chance(run, 50)) break;
+    for (int k = 0; k < run->count; k++)
+      if (run->room->stations[k].node) kill_station(run, k);
+    break;
+  case 3:
+  case 4:
+    run->cuts++;
+    if (i != j) cut_between(run, i, j, true, chance(run, 30));
+    break;
+  case 5:
+    run->cuts++;
+    for (int k = 0; k < run->count; k++)
+      if (k != i) cut_between(run, i, k, true, false);
+    break;
+  case 6:
+    run->pauses++;
+    holt_sim_pause(run->room->sim, run->room->stations[i].name, true);
+    break;
+  case 7:
+    heal(run);
+    break;
+  default:
+    restart_dead(run);
+  }
+}
+
+/* --- One run ------------------------------------------------------------------------------------------ */
+
+static void let_pass(struct run *run, uint64_t ms, bool is_working) {
+  uint64_t until = holt_sim_now_ms(run->room->sim) + ms;
+  while (holt_sim_now_ms(run->room->sim) < until) {
+    for (int k = 0; is_working && k < CLIENTS; k++)
+      if (!run->clients[k].is_busy && chance(run, 60)) begin(&run->clients[k]);
+    holt_sim_run(run->room->sim, 1 + holt_rand_below(&run->rand, 30));
+  }
+}
+
+static void check(struct run *run, uint64_t seed) {
+  struct holt_verdict verdict;
+  holt_history_check_map(&run->map, HOLT_HISTORY_STEPS, &verdict);
+  if (verdict.kind != HOLT_VERDICT_OK && verdict.kind != HOLT_VERDICT_UNDECIDED)
+    fail_msg("seed %llu: map: %s: %s", (unsigned long long)seed, holt_verdict_word(verdict.kind),
+             verdict.why);
+  holt_history_check_fifo(&run->queue, &verdict);
+  if (verdict.kind != HOLT_VERDICT_OK)
+    fail_msg("seed %llu: queue: %s: %s", (unsigned long long)seed, holt_verdict_word(verdict.kind),
+             verdict.why);
+}
+
+static void recover(struct run *run, uint64_t seed) {
+  heal(run);
+  restart_dead(run);
+  let_pass(run, 60000, false); /* dials back off to half a minute */
+  for (int i = 0; i < run->count; i++) {
+    struct waiting w = {0};
+    begin_set(run->room, i, &w, "after", "1", 20000);
+    if (!wait(run->room, &w, 20200) || w.code != 0) {
+      struct holt_cluster_status s;
+      holt_cluster_status(cluster_of(run->room, i), &s);
+      fail_msg("seed %llu: %s does not work again: %s (%s, %s of '%s', term %llu, commit %llu, applied %llu "
+               "of %llu)",
+               (unsigned long long)seed, run->room->stations[i].name, holt_err_word(w.code), s.state, s.role,
+               s.leader, (unsigned long long)s.term, (unsigned long long)s.commit,
+               (unsigned long long)s.applied, (unsigned long long)s.last);
+    }
+    holt_writer_free(&w.answer);
+  }
+  assert_same_state(run->room, run->count);
+}
+
+static void run_seed(uint64_t seed, uint64_t *done, uint64_t *events) {
+  static struct run run;
+  memset(&run, 0, sizeof run);
+  holt_rand_seed(&run.rand, seed);
+  run.count = chance(&run, 70) ? 3 : 5;
+  run.room = room_new(seed);
+  run.room->is_durable = chance(&run, 60);
+  run.room->snapshot_entries = chance(&run, 50) ? 5 + holt_rand_below(&run.rand, 100) : 0;
+  for (uint32_t k = 0; k < CLIENTS; k++) run.clients[k] = (struct client){.run = &run, .number = k};
+  for (int i = 0; i < run.count; i++) start(run.room, i, (uint32_t)run.count);
+  for (int i = 0; i < run.count; i++) ready(run.room, i, 20000);
+  uint32_t pace = 200 + (uint32_t)holt_rand_below(&run.rand, 2000);
+  for (uint64_t t = 0; t < FAULT_MS; t += pace) {
+    let_pass(&run, pace, true);
+    do_fault(&run);
+  }
+  recover(&run, seed);
+  check(&run, seed);
+  *done += run.done;
+  *events += holt_sim_events(run.room->sim);
+  for (int k = 0; k < CLIENTS; k++) {
+    if (run.clients[k].is_busy && run.room->stations[run.clients[k].station].node)
+      holt_cluster_cancel(cluster_of(run.room, run.clients[k].station), &run.clients[k].waiting.request);
+    holt_writer_free(&run.clients[k].waiting.answer);
+  }
+  room_free(run.room);
+  holt_history_free(&run.map);
+  holt_history_free(&run.queue);
+}
+
+static void histories_stay_linearizable_while_nodes_die_pause_and_are_cut_off(void **state) {
+  (void)state;
+  const char *first = getenv("HOLT_SEED"), *many = getenv("HOLT_SEEDS");
+  uint64_t seed = first ? strtoull(first, NULL, 10) : 1, count = many ? strtoull(many, NULL, 10) : 60;
+  uint64_t done = 0, events = 0;
+  for (uint64_t i = 0; i < count; i++) run_seed(seed + i, &done, &events);
+  printf("%llu seeds, %llu operations, %llu events\n", (unsigned long long)count, (unsigned long long)done,
+         (unsigned long long)events);
+  assert_true(done > count * 100); /* the runs are no idle ones */
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(histories_stay_linearizable_while_nodes_die_pause_and_are_cut_off),
+  };
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}
