@@ -57,7 +57,8 @@ void holt__raft_become_follower(struct holt_raft *r, uint64_t term, uint64_t lea
   if (r->role == HOLT_RAFT_LEADER) holt__raft_reads_fail(r);
   bool is_new = term > r->term || r->leader != leader;
   /* Also when the same member leads on in a later term: it may have lost what it sent before. */
-  if (is_new || r->role != HOLT_RAFT_FOLLOWER || leader == 0) r->matched = 0;
+  bool is_other = HOLT_BUG(131) ? r->leader != leader : is_new;
+  if (is_other || r->role != HOLT_RAFT_FOLLOWER || leader == 0) r->matched = 0;
   if (term > r->term) {
     r->term = term;
     r->vote = 0;
