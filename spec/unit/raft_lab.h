@@ -280,8 +280,8 @@ static void lab_send(struct lab_message m) {
     lab.net[lab.net_count++] = m;
 }
 
-/* --- One step
- * ----------------------------------------------------------------------------------------------- */
+/* --- One step --------------------------------------------------------------------------------------------
+ */
 
 static void lab_take_output(struct lab_node *n, const struct holt_raft_output *out) {
   if (lab.trace) {
@@ -410,8 +410,8 @@ static int lab_step(struct lab_node *n, struct holt_raft_event event) {
   return rc;
 }
 
-/* --- What a driver does
- * --------------------------------------------------------------------------------------- */
+/* --- What a driver does ----------------------------------------------------------------------------------
+ */
 
 static void lab_release(struct lab_node *n, uint64_t seq) {
   for (size_t i = 0; i < n->held_count;) {
@@ -530,8 +530,8 @@ static __attribute__((unused)) void lab_tick(struct lab_node *n, uint64_t ms) {
   n->now_ms = until;
 }
 
-/* --- Life
- * ----------------------------------------------------------------------------------------------------- */
+/* --- Life ------------------------------------------------------------------------------------------------
+ */
 
 static __attribute__((unused)) int lab_start(struct lab_node *n) {
   struct holt_raft_restore restore = {.term = n->disk.term,
@@ -569,6 +569,10 @@ static __attribute__((unused)) void lab_crash(struct lab_node *n) {
 static __attribute__((unused)) struct lab_node *lab_add(uint64_t id,
                                                         const struct holt_raft_options *options) {
   struct lab_node *n = &lab.nodes[id];
+  if (n->exists) { /* admitted anew, with nothing */
+    lab_crash(n);
+    lab_disk_free(&n->disk);
+  }
   memset(n, 0, sizeof *n);
   n->id = id;
   n->exists = true;
@@ -591,8 +595,8 @@ static __attribute__((unused)) void lab_close(void) {
   lab.snapshot_bytes = 20;
 }
 
-/* --- Everything at once
- * ------------------------------------------------------------------------------------------ */
+/* --- Everything at once ----------------------------------------------------------------------------------
+ */
 
 /* Write, apply, restore and deliver among `who` (by id; NULL: all) until nothing moves. False: no end. */
 static __attribute__((unused)) bool lab_stabilize(const bool *who) {

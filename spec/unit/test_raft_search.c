@@ -20,8 +20,8 @@ int holt_search_bug = 0;
 
 enum { NODES = 3, WAITING_MAX = 40, PENDING_MAX = 8, HELD_MAX = 24, LOG_MAX = 16, DEPTH_MAX = 70 };
 
-/* --- Messages: each different one is kept once, for ever
- * ---------------------------------------------------- */
+/* --- Messages: each different one is kept once, for ever -------------------------------------------------
+ */
 
 struct message {
   uint64_t hash;
@@ -66,8 +66,8 @@ static uint32_t intern(const struct holt_raft_message *m) {
   return message_count - 1;
 }
 
-/* --- Members: shared between states, copied before a step
- * ----------------------------------------------------- */
+/* --- Members: shared between states, copied before a step ------------------------------------------------
+ */
 
 struct persist {
   uint64_t seq, term, vote, truncate_from;
@@ -230,8 +230,8 @@ static void hash_node(struct node *n) {
   n->hash = mix(hash, set);
 }
 
-/* --- Steps
- * -------------------------------------------------------------------------------------------------- */
+/* --- Steps -----------------------------------------------------------------------------------------------
+ */
 
 /* Whether it is left out, as lost: its receiver would drop it without a word, now and for ever, or it could
  * only refuse a vote, or tell that a leader is there (the first heartbeat, and the answers to all). */
@@ -411,8 +411,8 @@ static void deliver(struct state *s, size_t which, bool is_kept) {
   run(s, at, (struct holt_raft_event){.type = HOLT_RAFT_EV_RECEIVE, .message = &decoded});
 }
 
-/* --- What must hold
- * ------------------------------------------------------------------------------------------- */
+/* --- What must hold --------------------------------------------------------------------------------------
+ */
 
 static void check_logs(const struct state *s) {
   for (unsigned a = 0; a < NODES; a++)
@@ -439,8 +439,7 @@ static bool would_vote(const struct holt_raft *b, const struct holt_raft *a) {
 static void check_electable(const struct state *s) {
   for (unsigned a = 0; a < NODES; a++) {
     const struct holt_raft *r = s->nodes[a]->raft;
-    int self = holt__raft_conf_find(&r->conf, a + 1);
-    if (!holt__raft_member_votes(&r->conf, self)) continue;
+    if (!holt__raft_may_campaign(r)) continue;
     unsigned bits = 0;
     for (unsigned b = 0; b < NODES; b++) bits |= (unsigned)would_vote(s->nodes[b]->raft, r) << b;
     if (!is_majority(&r->conf, bits)) continue;
@@ -452,8 +451,8 @@ static void check_electable(const struct state *s) {
   }
 }
 
-/* --- Choices
- * -------------------------------------------------------------------------------------------------- */
+/* --- Choices ---------------------------------------------------------------------------------------------
+ */
 
 enum choice_type { DELIVER, DELIVER_AND_KEEP, PERSIST, TIME_OUT, PROPOSE, BEAT, CHANGE, CRASH };
 
@@ -579,8 +578,8 @@ static uint64_t hash_state(const struct state *s) {
   return holt_hash_bytes(hash, s->committed_term, sizeof s->committed_term);
 }
 
-/* --- The search
- * ----------------------------------------------------------------------------------------------- */
+/* --- The search ------------------------------------------------------------------------------------------
+ */
 
 static uint64_t *seen; /* open addressing */
 static uint64_t seen_mask, states, transitions, states_max, cut_by_depth;

@@ -63,8 +63,8 @@ static bool has_word(const struct command *c, const char *word) {
   return false;
 }
 
-/* --- A room of members
- * -------------------------------------------------------------------------------------- */
+/* --- A room of members -----------------------------------------------------------------------------------
+ */
 
 static struct holt_raft_options options_of(const struct command *c) {
   struct holt_raft_options o;
@@ -163,8 +163,8 @@ static void do_restart(const struct command *c) {
   if (rc != 0) lab_tell("n%u says %s", (unsigned)n->id, holt_err_word(rc));
 }
 
-/* --- Time
- * ----------------------------------------------------------------------------------------------------- */
+/* --- Time ------------------------------------------------------------------------------------------------
+ */
 
 /* campaign n1: its election time-out passes. */
 static void do_campaign(const struct command *c) {
@@ -188,19 +188,19 @@ static void do_tick(const struct command *c) {
   }
 }
 
-/* --- Callers
- * -------------------------------------------------------------------------------------------------- */
+/* --- Callers ---------------------------------------------------------------------------------------------
+ */
 
 static void do_propose(const struct command *c) {
   struct lab_node *n = live_node(c, 1);
   struct holt_raft_entry entries[WORDS_MAX] = {0};
   size_t count = 0;
-  for (unsigned i = 2; i < c->count; i++)
-    entries[count++] = (struct holt_raft_entry){.type = HOLT_RAFT_COMMAND,
-                                                .client = 1,
-                                                .seq = lab.next_tag + count + 1,
-                                                .data = (const uint8_t *)c->word[i],
-                                                .len = (uint32_t)strlen(c->word[i])};
+  for (unsigned i = 2; i < c->count; i++, count++)
+    entries[count] = (struct holt_raft_entry){.type = HOLT_RAFT_COMMAND,
+                                              .client = 1,
+                                              .seq = lab.next_tag + count + 1,
+                                              .data = (const uint8_t *)c->word[i],
+                                              .len = (uint32_t)strlen(c->word[i])};
   lab_step(n, (struct holt_raft_event){
                   .type = HOLT_RAFT_EV_PROPOSE, .entries = entries, .count = count, .tag = lab.next_tag + 1});
   lab.next_tag += count;
@@ -250,8 +250,8 @@ static void do_event(const struct command *c) {
                                                          .id = c->count > 2 ? node_id(c->word[2]) : 0});
 }
 
-/* --- Disk
- * ----------------------------------------------------------------------------------------------------- */
+/* --- Disk ------------------------------------------------------------------------------------------------
+ */
 
 static void do_persist(const struct command *c) {
   bool who[LAB_NODES + 1];
@@ -279,8 +279,8 @@ static void do_store(const struct command *c) {
     COMMAND_FAILS("store: nothing to store");
 }
 
-/* --- Network
- * -------------------------------------------------------------------------------------------------- */
+/* --- Network ---------------------------------------------------------------------------------------------
+ */
 
 static bool is_wanted(const struct command *c, const struct lab_message *m, bool is_parked_wanted) {
   if (m->is_parked != is_parked_wanted) return false;
@@ -313,7 +313,10 @@ static void do_messages(const struct command *c) {
     COMMAND_FAILS("%s: no such message waits (behind: %s)", verb,
                   trace.len > 200 ? trace.text + trace.len - 200 : "");
   if (has_word(c, "first")) count = 1;
-  if (has_word(c, "last")) chosen[0] = chosen[count - 1], count = 1;
+  if (has_word(c, "last")) {
+    chosen[0] = chosen[count - 1];
+    count = 1;
+  }
   size_t gone = 0;
   for (size_t i = 0; i < count; i++) {
     size_t at = chosen[i] - gone;
@@ -407,8 +410,8 @@ static void do_send(const struct command *c) {
   lab.net[lab.net_count++] = sent;
 }
 
-/* --- Questions
- * ------------------------------------------------------------------------------------------------ */
+/* --- Questions -------------------------------------------------------------------------------------------
+ */
 
 static void tell_status(struct lab_node *n) {
   static const char *ROLES[] = {"follower", "pre-candidate", "candidate", "leader"};
@@ -486,8 +489,8 @@ static void do_waiting(const struct command *c) {
     }
 }
 
-/* --- Files
- * ---------------------------------------------------------------------------------------------------- */
+/* --- Files -----------------------------------------------------------------------------------------------
+ */
 
 static const struct {
   const char *name;
