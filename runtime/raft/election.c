@@ -38,7 +38,8 @@ bool holt__raft_may_campaign(const struct holt_raft *r) {
   if (r->is_failed || r->is_installing || holt__raft_is_stalled(r)) return false;
   if (!holt__raft_member_votes(conf, self) && r->conf_index > r->commit) {
     uint64_t index;
-    holt__raft_conf_at(r, r->conf_index - 1, &before, &index); /* not the commit index: that is lost by a restart */
+    holt__raft_conf_at(r, r->conf_index - 1, &before,
+                       &index); /* not the commit index: that is lost by a restart */
     conf = &before;
     self = holt__raft_conf_find(conf, r->options.self);
   }
@@ -49,7 +50,9 @@ bool holt__raft_is_loyal(const struct holt_raft *r) {
   if (HOLT_BUG(18)) return false;
   if (r->now_ms < r->quiet_until_ms) return true;
   if (r->role == HOLT_RAFT_LEADER) return true; /* check-quorum ends that in time */
-  return r->leader != 0 && r->has_heard && r->now_ms < r->heard_ms + r->options.election_ms;
+  /* A lease rests on this promise, also when a later term made this member forget whom it heard. */
+  bool is_bound = r->leader != 0 || r->options.lease_reads;
+  return is_bound && r->has_heard && r->now_ms < r->heard_ms + r->options.election_ms;
 }
 
 void holt__raft_become_follower(struct holt_raft *r, uint64_t term, uint64_t leader) {
