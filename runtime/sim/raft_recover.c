@@ -77,6 +77,7 @@ static void probe(struct rsim *w) {
   event.now_ms = holt__rsim_host_now(w, leader);
   holt__rsim_host_after(w, leader, holt_raft_driver_step(&leader->driver, &event));
   w->probe_index = holt__rsim_log_last(&leader->log);
+  w->probe_term = leader->term;
 }
 
 /* Every member runs, none is lost, no change is under way, and all have applied all. */
@@ -134,14 +135,16 @@ void holt__rsim_recover_step(struct rsim *w) {
       fail_late(w, "no leader within ten election time-outs");
     }
     break;
-  case PROBE:
-    if (w->probe_index != 0 && w->committed_max >= w->probe_index)
+  case PROBE: {
+    struct rsim_host *leader = holt__rsim_leader(w);
+    if (leader != NULL && leader->term != w->probe_term)
+      probe(w); /* what the last one was given may be lost */
+    if (leader != NULL && leader->term == w->probe_term && leader->commit >= w->probe_index)
       enter(w, CONVERGE, 300);
     else if (is_late)
       fail_late(w, "a new proposal does not commit");
-    else if (w->probe_index == 0 || holt__rsim_leader(w) == NULL)
-      probe(w);
     break;
+  }
   case CONVERGE:
     if (has_converged(w) && !is_anything_under_way(w))
       enter(w, SETTLE, 1);

@@ -299,7 +299,7 @@ struct rsim {
   /* recovery */
   unsigned phase;
   uint64_t phase_end_us, messages_at, elections_at, snapshots_at;
-  uint64_t probe_index;
+  uint64_t probe_index, probe_term;
 
   struct holt_writer scratch;
   struct rsim_host *current; /* whose step it is */
