@@ -168,18 +168,18 @@ static uint32_t apply(struct holt_raft_driver *d, uint32_t budget) {
 }
 
 static bool wants_snapshot(const struct holt_raft_driver *d) {
-  if (d->taking.index != 0 || d->is_storing || d->has_failed || d->applied <= d->snapshot_index) return false;
-  if (d->options.snapshot_entries != 0 && d->applied - d->snapshot_index >= d->options.snapshot_entries)
-    return true;
+  uint64_t last = d->snapshot_index > d->tried_index ? d->snapshot_index : d->tried_index;
+  if (d->taking.index != 0 || d->is_storing || d->has_failed || d->applied <= last) return false;
+  if (d->options.snapshot_entries != 0 && d->applied - last >= d->options.snapshot_entries) return true;
   return d->options.snapshot_bytes != 0 && d->bytes_since >= d->options.snapshot_bytes;
 }
 
 static void begin_snapshot(struct holt_raft_driver *d) {
+  d->tried_index = d->applied;
   if (holt_raft_snapshot_at(d->raft, d->applied, &d->taking) != 0 ||
       d->io.snapshot_take(d->arg, &d->taking) != 0)
     d->taking.index = 0;
-  else
-    d->bytes_since = 0;
+  d->bytes_since = 0;
 }
 
 static int finish_taken(struct holt_raft_driver *d, uint64_t now_ms) {

@@ -69,7 +69,8 @@ struct holt_raft_driver {
   struct holt_raft_snapshot taking; /* index 0: none under way */
   struct holt_raft_snapshot storing;
   uint64_t snapshot_index; /* of the newest durable one */
-  uint64_t bytes_since;    /* applied since */
+  uint64_t tried_index; /* of the last one begun: after a failure the next waits as long as after a success */
+  uint64_t bytes_since; /* applied since */
   uint64_t gone[HOLT_RAFT_MEMBERS_MAX];
   size_t gone_count;
   int taken_code, stored_code;

@@ -226,6 +226,11 @@ static void options_of(struct rsim *w, struct rsim_host *h, struct holt_raft_opt
 static bool load_state(struct rsim *w, struct rsim_host *h, struct holt_raft_restore *restore) {
   struct rsim_disk *d = &h->self->disk;
   holt__rsim_fsm_free(&h->fsm);
+  for (int i = 0; i < RSIM_FILES; i++) { /* what the log never came to refer to */
+    if (d->file[i].meta.index <= d->snapshot_index) continue;
+    free(d->file[i].bytes);
+    d->file[i] = (struct rsim_file){0};
+  }
   if (d->snapshot_index == 0) return true;
   struct rsim_file *file = holt__rsim_disk_file(d, d->snapshot_index);
   if (file == NULL) {

@@ -34,6 +34,11 @@ static void say_all(struct rsim *w) {
              "n%u(%llx)%s: role %d, term %llu, leader %llx, log %llu to %llu, committed %llu, applied %llu",
              i, (ull)h->self->id, h->is_up ? "" : " down", (int)h->role, (ull)h->term, (ull)h->leader,
              (ull)h->log.base, (ull)holt__rsim_log_last(&h->log), (ull)h->commit, (ull)h->fsm.index);
+    if (h->is_up)
+      RSIM_SAY(w, "    %zu writes under way, snapshot of %llu, %s, %s", h->self->disk.write_count,
+               (ull)h->self->disk.snapshot_index,
+               h->taking.bytes != NULL ? "another being written" : "none being written",
+               holt_raft_driver_has_work(&h->driver) ? "more to apply" : "all applied");
     for (uint32_t k = 0; k < h->conf.count; k++) {
       const struct holt_raft_member *m = &h->conf.members[k];
       const struct rsim_incarnation *member = holt_map_get(&w->by_id, m->id);
@@ -44,9 +49,18 @@ static void say_all(struct rsim *w) {
   }
 }
 
+static void say_lanes(struct rsim *w) {
+  for (unsigned c = 0; c < w->config.clients; c++)
+    for (unsigned l = 0; l < RSIM_LANES; l++)
+      if (w->clients[c].lanes[l].is_busy)
+        RSIM_SAY(w, "client %u waits for the answer of operation %llu, asked %u times", c,
+                 (ull)w->clients[c].lanes[l].seq, w->clients[c].lanes[l].attempts);
+}
+
 static void fail_late(struct rsim *w, const char *what) {
   struct rsim_host *leader = holt__rsim_leader(w);
   if (w->config.line != NULL) say_all(w);
+  if (w->config.line != NULL) say_lanes(w);
   holt__rsim_fail(w, "liveness", "%s: leader n%d, term %llu, committed %llu", what,
                   leader == NULL ? -1 : (int)leader->place, leader == NULL ? 0 : (ull)leader->term,
                   (ull)w->committed_max);
