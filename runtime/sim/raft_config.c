@@ -61,6 +61,7 @@ struct holt_raft_sim_config holt_raft_sim_draw(uint64_t seed, enum holt_raft_sim
   c.clients = PICK(r, 1, 2, 3, 4, 6);
   c.is_memory = profile != HOLT_RAFT_SIM_DISK && holt_rand_next(r) % 3 == 0;
   c.syncs_at_once = holt_rand_next(r) % 8 == 0;
+  c.real_log = !c.is_memory && holt_rand_next(r) % 6 == 0;
   c.has_priorities = holt_rand_next(r) % 4 == 0;
   c.election_ms = PICK(r, 50, 100, 150, 300);
   c.heartbeat_ms = c.election_ms / PICK(r, 3, 5, 10);
@@ -87,7 +88,10 @@ void holt_raft_sim_describe(const struct holt_raft_sim_config *c, char out[500])
                                "election %u ms, heartbeat %u ms, "
                                "append %u, inflight %u, snapshot after %u, keep %u;",
                                (unsigned long long)c->seed, (unsigned long long)c->events, c->voters,
-                               c->learners, c->clients, c->is_memory ? "logs in memory" : "logs on disk",
+                               c->learners, c->clients,
+                               c->is_memory  ? "logs in memory"
+                               : c->real_log ? "segment logs"
+                                             : "logs on disk",
                                c->lease_reads ? ", leases" : "", c->has_priorities ? ", priorities" : "",
                                c->syncs_at_once ? ", syncs at once" : "", c->election_ms, c->heartbeat_ms,
                                c->append_bytes, c->inflight_messages, c->snapshot_entries, c->keep_entries);

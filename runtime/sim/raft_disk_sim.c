@@ -56,6 +56,7 @@ static void begin_sync(struct rsim *w, struct rsim_host *h) {
   struct rsim_disk *d = &h->self->disk;
   if (d->syncing != 0 || d->write_count == 0) return;
   d->syncing = d->write_count;
+  if (d->wal != NULL) holt__rsim_wal_begin(d->wal);
   uint64_t takes = w->config.is_memory ? holt__rsim_between(&w->disk_rand, 1, 40)
                                        : holt__rsim_between(&w->disk_rand, 60, 900);
   if (d->slow_until_us > w->now_us) takes += holt__rsim_between(&w->disk_rand, 1000, 30000);
@@ -84,16 +85,29 @@ int holt__rsim_disk_write(struct rsim *w, struct rsim_host *h, const struct holt
   write->snapshot_record = persist->snapshot == NULL
                                ? NULL
                                : holt__rsim_record(w, persist->snapshot->index, persist->snapshot->term);
+  if (d->wal != NULL) {
+    int rc = holt__rsim_wal_add(d->wal, persist);
+    if (rc != 0)
+      holt__rsim_fail(w, "log_write", "n%u: the segment log refuses a write: %s", h->place,
+                      holt_err_word(rc));
+  }
   if (HOLT_BUG(29) &&
       write->snapshot_index != 0) /* the log is cut before what refers to the snapshot counts */
     holt__rsim_log_drop(&d->log, write->snapshot_index, write->snapshot_record, write->is_reset);
-  if (w->config.syncs_at_once && d->write_count == 1) {
+  if (w->config.syncs_at_once && d->write_count == 1 && d->wal == NULL) {
     commit(d, write);
     forget_first(d, 1);
     return 1;
   }
   begin_sync(w, h);
   return 0;
+}
+
+/* The sync under way has ended well. */
+static size_t synced(struct rsim *w, struct rsim_disk *d) {
+  if (d->wal == NULL) return d->syncing;
+  size_t count = holt__rsim_wal_sync(w, d->wal, d->syncing);
+  return count < d->write_count ? count : d->write_count;
 }
 
 static uint64_t finish(struct rsim_disk *d, size_t count) {
@@ -121,7 +135,7 @@ void holt__rsim_disk_done(struct rsim *w, struct rsim_host *h) {
   bool is_before = crashes && holt__rsim_chance(r, 500000);
   if (crashes && (!w->config.is_memory || holt__rsim_can_lose(w, h))) {
     holt__rsim_count(w, HOLT_RAFT_SIM_CRASH_SYNC);
-    if (!is_before) finish(d, d->syncing);
+    if (!is_before) finish(d, synced(w, d));
     holt__rsim_host_crash(w, h, is_before ? "just before a write counts" : "just after a write counts");
     return;
   }
@@ -135,7 +149,8 @@ void holt__rsim_disk_done(struct rsim *w, struct rsim_host *h) {
       return;
     }
   } else {
-    seq = finish(d, d->syncing);
+    seq = finish(d, synced(w, d));
+    if (d->wal != NULL) holt__rsim_wal_drop(d->wal, d->snapshot_index);
   }
   begin_sync(w, h);
   holt__rsim_host_after(w, h, holt_raft_driver_persisted(&h->driver, seq, holt__rsim_host_now(w, h)));
@@ -143,13 +158,32 @@ void holt__rsim_disk_done(struct rsim *w, struct rsim_host *h) {
 
 void holt__rsim_disk_crash(struct rsim *w, struct rsim_host *h) {
   struct rsim_disk *d = &h->self->disk;
+  d->slow_until_us = d->stall_until_us = 0;
+  if (d->wal != NULL) { /* how much survives is found out when it is opened again */
+    holt__rsim_wal_crash(w, d->wal);
+    d->syncing = 0;
+    return;
+  }
   size_t keep = 0;
   if (d->write_count > 0 && holt__rsim_chance(&w->disk_rand, 500000))
     keep = (size_t)holt__rsim_between(&w->disk_rand, 0, d->write_count);
   if (HOLT_BUG(32)) keep = 0;
   finish(d, keep);
   if (d->write_count > 0) forget_first(d, d->write_count);
-  d->slow_until_us = d->stall_until_us = 0;
+}
+
+size_t holt__rsim_disk_match(struct rsim_disk *d,
+                             bool (*is_same)(const struct rsim_disk *disk,
+                                             const struct holt_raft_restore *restore),
+                             const struct holt_raft_restore *restore) {
+  size_t took = 0;
+  bool is_found = is_same(d, restore);
+  for (; !is_found && d->write_count > 0; took++) {
+    finish(d, 1);
+    is_found = is_same(d, restore);
+  }
+  if (d->write_count > 0) forget_first(d, d->write_count);
+  return is_found ? took : SIZE_MAX;
 }
 
 struct rsim_file *holt__rsim_disk_file(struct rsim_disk *disk, uint64_t index) {
@@ -195,5 +229,6 @@ void holt__rsim_disk_free(struct rsim_disk *disk) {
   free(disk->writes);
   for (int i = 0; i < RSIM_FILES; i++) free(disk->file[i].bytes);
   holt__rsim_log_free(&disk->log);
+  holt__rsim_wal_free(disk->wal);
   *disk = (struct rsim_disk){0};
 }

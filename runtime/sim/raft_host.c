@@ -262,6 +262,12 @@ void holt__rsim_host_start(struct rsim *w, struct rsim_host *h) {
   struct holt_raft_options options;
   struct holt_raft_restore restore = {.term = d->term, .vote = d->vote, .count = d->log.count};
   HOLT_ASSERT(!h->is_up);
+  if (w->config.real_log && !w->config.is_memory) {
+    if (d->wal == NULL) d->wal = holt__rsim_wal_new();
+    holt__rsim_wal_open(w, h, d->wal);
+    if (w->has_failed) return;
+    restore = (struct holt_raft_restore){.term = d->term, .vote = d->vote, .count = d->log.count};
+  }
   if (!load_state(w, h, &restore)) return;
   options_of(w, h, &options);
   struct holt_raft_entry *entries = restore_entries(&d->log);

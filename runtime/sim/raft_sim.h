@@ -66,6 +66,7 @@ struct holt_raft_sim_config {
   bool is_memory;            /* logs in memory: a restart is a new member */
   bool lease_reads;          /* only with clocks whose rates are right */
   bool syncs_at_once;        /* persists are durable on return */
+  bool real_log;             /* the segment log of store/ on a simulated disk, not only a model of one */
   bool has_priorities;       /* members differ in priority, some never lead */
   uint32_t election_ms, heartbeat_ms;
   uint32_t append_bytes, chunk_bytes, inflight_messages, inflight_bytes, uncommitted_bytes, keep_entries;

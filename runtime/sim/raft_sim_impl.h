@@ -74,6 +74,12 @@ struct rsim_slot { /* of the event heap */
 /* --- Entries and logs (raft_log_sim.c) ---------------------------------------------------------------------
  */
 
+/* Somebody won a term. Void: it lost that term in a crash, before anybody could hear of it. */
+struct rsim_reign {
+  uint64_t id;
+  bool is_void;
+};
+
 /* One for each (index, term) that ever existed: by log matching its whole past is fixed. */
 struct rsim_record {
   uint64_t index, term, chain; /* chain: hash of this entry and all before it */
@@ -82,8 +88,7 @@ struct rsim_record {
   struct rsim_record *previous; /* NULL: the first */
   const uint8_t *data;
   uint32_t len;
-  uint32_t life;   /* of the process that wrote it first */
-  uint64_t writer; /* and its id */
+  struct rsim_reign *reign; /* whose it is; NULL: from the beginning of the cluster */
   uint8_t type;
 };
 
@@ -110,8 +115,11 @@ struct rsim_write {  /* a persist under way */
   size_t count, cap;
 };
 
+struct rsim_wal; /* raft_wal_sim.c */
+
 /* What is durable at a host. */
 struct rsim_disk {
+  struct rsim_wal *wal; /* the real log on a simulated disk beside this model, or NULL */
   uint64_t term, vote;
   struct rsim_log log;
   uint64_t snapshot_index;           /* that the log refers to; 0: none */
@@ -161,7 +169,6 @@ struct rsim_incarnation {
   uint8_t host;
   bool is_lost; /* its log is gone: it never comes back */
   bool was_member;
-  uint64_t void_from; /* terms from here on never left an earlier life of it */
   struct rsim_disk disk;
 };
 
@@ -281,7 +288,7 @@ struct rsim {
   uint64_t committed_max;
   struct rsim_stage *stages;
   size_t stage_count, stage_cap;
-  struct holt_map leaders;  /* term -> id as pointer */
+  struct holt_map leaders;  /* term -> rsim_reign */
   struct holt_map votes;    /* hash of (id, term) -> candidate as pointer */
   struct holt_map effects;  /* hash of (client, seq) -> index as pointer */
   struct holt_map written;  /* the same -> it is in some log */
@@ -347,6 +354,25 @@ void holt__rsim_disk_free(struct rsim_disk *disk);
 struct rsim_file *holt__rsim_disk_file(struct rsim_disk *disk, uint64_t index);
 /* Put a snapshot beside those that may still be needed; takes the bytes. HOLT_EFULL: no room, not taken. */
 int holt__rsim_disk_keep(struct rsim_host *h, struct rsim_file *file);
+
+/* After a crash: carry out writes under way, one after the other, until `is_same`; what is left is forgotten.
+ * How many it took, SIZE_MAX when it never was the same. */
+size_t holt__rsim_disk_match(struct rsim_disk *disk,
+                             bool (*is_same)(const struct rsim_disk *disk,
+                                             const struct holt_raft_restore *restore),
+                             const struct holt_raft_restore *restore);
+
+/* raft_wal_sim.c */
+struct rsim_wal *holt__rsim_wal_new(void);
+void holt__rsim_wal_free(struct rsim_wal *wal);
+int holt__rsim_wal_add(struct rsim_wal *wal, const struct holt_raft_persist *persist);
+void holt__rsim_wal_begin(struct rsim_wal *wal); /* what was added belongs to this sync */
+/* End a sync of at least `wanted` writes; how many became durable. */
+size_t holt__rsim_wal_sync(struct rsim *w, struct rsim_wal *wal, size_t wanted);
+void holt__rsim_wal_drop(struct rsim_wal *wal, uint64_t index);
+void holt__rsim_wal_crash(struct rsim *w, struct rsim_wal *wal);
+/* Open it again, and compare. */
+void holt__rsim_wal_open(struct rsim *w, struct rsim_host *h, struct rsim_wal *wal);
 
 /* raft_fsm_sim.c */
 void holt__rsim_fsm_init(struct rsim_fsm *fsm);

@@ -30,8 +30,19 @@ static bool is_committed(const struct rsim *w, const struct rsim_record *record)
   return record->index <= w->committed_max && w->committed[record->index] == record;
 }
 
+static struct rsim_reign *reign_of(const struct rsim *w, uint64_t term) {
+  return holt_map_get(&w->leaders, term);
+}
+
 static uint64_t leader_of(const struct rsim *w, uint64_t term) {
-  return (uintptr_t)holt_map_get(&w->leaders, term);
+  const struct rsim_reign *reign = reign_of(w, term);
+  return reign == NULL ? 0 : reign->id;
+}
+
+/* It is not on the disk of whoever won it: nobody can have heard of it. */
+static bool is_unheard(const struct rsim *w, const struct rsim_reign *reign, uint64_t term) {
+  const struct rsim_incarnation *winner = holt_map_get(&w->by_id, reign->id);
+  return reign->is_void || winner->disk.term < term;
 }
 
 /* --- Elections ----------------------------------------------------------------------------------------- */
@@ -50,20 +61,24 @@ static void check_complete(struct rsim *w, struct rsim_host *h, uint64_t term) {
 }
 
 static void check_leader(struct rsim *w, struct rsim_host *h, uint64_t term) {
-  uint64_t other = leader_of(w, term), now_ms = holt__rsim_host_now(w, h);
+  struct rsim_reign *reign = reign_of(w, term);
+  uint64_t now_ms = holt__rsim_host_now(w, h);
+  char name[24];
   h->leads_since_ms = now_ms;
   for (unsigned i = 0; i < RSIM_HOSTS; i++) h->heard_from[i] = now_ms;
-  const struct rsim_incarnation *before = other == 0 ? NULL : holt_map_get(&w->by_id, other);
-  if (before != NULL && before->disk.term < term)
-    other = 0; /* its vote for itself never counted, nor was heard */
-  char name[24];
-  if (other == 0) {
-    holt_map_set(&w->leaders, term, (void *)(uintptr_t)h->self->id);
+  if (reign != NULL && reign->id != h->self->id && is_unheard(w, reign, term)) {
+    reign->is_void = true;
+    reign = NULL;
+  }
+  if (reign == NULL) {
+    reign = holt__rsim_arena(w, sizeof *reign);
+    *reign = (struct rsim_reign){.id = h->self->id};
+    holt_map_set(&w->leaders, term, reign);
     w->result->elections++;
     RSIM_SAY(w, "%s leads term %llu", name_of(h, name), (ull)term);
-  } else if (other != h->self->id) {
+  } else if (reign->id != h->self->id) {
     holt__rsim_fail(w, "one_leader", "%s leads term %llu, which %llx won before", name_of(h, name), (ull)term,
-                    (ull)other);
+                    (ull)reign->id);
   }
   check_complete(w, h, term);
 }
@@ -118,8 +133,7 @@ static struct rsim_record *record_new(struct rsim *w, struct rsim_host *h, struc
                                  .previous = previous,
                                  .data = data,
                                  .len = e->len,
-                                 .life = h->life,
-                                 .writer = h->self->id,
+                                 .reign = previous == NULL ? NULL : reign_of(w, e->term),
                                  .type = e->type};
   if (previous != NULL)
     record->conf_before = previous->type == HOLT_RAFT_CONF ? previous->index : previous->conf_before;
@@ -136,12 +150,11 @@ static struct rsim_record *record_new(struct rsim *w, struct rsim_host *h, struc
   return record;
 }
 
-/* Its writer lost the term itself, or has not got it on its disk yet: nobody ever heard of this entry. */
+/* Nobody ever heard of this entry. */
 static bool is_void(const struct rsim *w, const struct rsim_host *h, const struct rsim_record *record) {
-  const struct rsim_incarnation *writer = holt_map_get(&w->by_id, record->writer);
-  if (record->previous == NULL) return false; /* from the beginning of the cluster: many wrote it */
-  if (record->writer == h->self->id) return record->life != h->life && record->term >= h->self->void_from;
-  return writer->disk.term < record->term;
+  if (record->reign == NULL) return false; /* from the beginning of the cluster: many wrote it */
+  if (record->reign->id == h->self->id) return record->reign->is_void;
+  return is_unheard(w, record->reign, record->term);
 }
 
 static struct rsim_record *take_entry(struct rsim *w, struct rsim_host *h, const struct holt_raft_entry *e) {
@@ -473,8 +486,13 @@ void holt__rsim_watch_applied(struct rsim *w, struct rsim_host *h) {
 void holt__rsim_watch_start(struct rsim *w, struct rsim_host *h) {
   const struct rsim_disk *disk = &h->self->disk;
   char name[24];
+  for (uint64_t term = disk->term + 1; term <= h->term; term++) { /* what it won and lost again */
+    struct rsim_reign *reign = reign_of(w, term);
+    if (reign == NULL || reign->id != h->self->id) continue;
+    reign->is_void = true;
+    holt_map_remove(&w->leaders, term);
+  }
   h->term = disk->term;
-  h->self->void_from = disk->term + 1;
   h->role = HOLT_RAFT_FOLLOWER;
   h->leader = 0;
   h->heard_ms = 0;
