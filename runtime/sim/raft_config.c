@@ -61,7 +61,7 @@ struct holt_raft_sim_config holt_raft_sim_draw(uint64_t seed, enum holt_raft_sim
   c.clients = PICK(r, 1, 2, 3, 4, 6);
   c.is_memory = profile != HOLT_RAFT_SIM_DISK && holt_rand_next(r) % 3 == 0;
   c.syncs_at_once = holt_rand_next(r) % 8 == 0;
-  c.real_log = !c.is_memory && holt_rand_next(r) % 6 == 0;
+  c.real_log = !c.is_memory && holt_rand_next(r) % 4 == 0;
   c.has_priorities = holt_rand_next(r) % 4 == 0;
   c.election_ms = PICK(r, 50, 100, 150, 300);
   c.heartbeat_ms = c.election_ms / PICK(r, 3, 5, 10);

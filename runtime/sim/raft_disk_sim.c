@@ -131,7 +131,7 @@ void holt__rsim_disk_done(struct rsim *w, struct rsim_host *h) {
   }
   d->moved_ms = holt__rsim_host_now(w, h);
   struct holt_rand *r = &w->fault_rand[HOLT_RAFT_SIM_CRASH_SYNC];
-  bool crashes = !w->is_healing && holt__rsim_has(w, HOLT_RAFT_SIM_CRASH_SYNC) && holt__rsim_chance(r, 1500);
+  bool crashes = !w->is_healing && holt__rsim_has(w, HOLT_RAFT_SIM_CRASH_SYNC) && holt__rsim_chance(r, 4000);
   bool is_before = crashes && holt__rsim_chance(r, 500000);
   if (crashes && (!w->config.is_memory || holt__rsim_can_lose(w, h))) {
     holt__rsim_count(w, HOLT_RAFT_SIM_CRASH_SYNC);

@@ -34,6 +34,17 @@ void holt__rsim_wal_free(struct rsim_wal *l) {
   free(l);
 }
 
+/* Run what the log asks for. 130, 132: a sync of the directory, or of a file, is left out. */
+static int run(struct rsim_wal *l, size_t count) {
+  int rc = 0;
+  for (size_t i = 0; i < count && rc == 0; i++) {
+    bool is_left_out = (HOLT_BUG(130) && l->ops[i].type == HOLT_FILE_SYNC_DIR) ||
+                       (HOLT_BUG(132) && l->ops[i].type == HOLT_FILE_SYNC);
+    if (!is_left_out) rc = holt_sim_disk_run(l->platter, &l->ops[i], 1, NULL);
+  }
+  return rc;
+}
+
 int holt__rsim_wal_add(struct rsim_wal *l, const struct holt_raft_persist *persist) {
   return holt_wal_add(l->wal, persist);
 }
@@ -47,7 +58,7 @@ size_t holt__rsim_wal_sync(struct rsim *w, struct rsim_wal *l, size_t wanted) {
   while (holt_wal_saved(l->wal) < target) {
     holt__rsim_wal_begin(l);
     if (l->op_count == 0) break;
-    int rc = holt_sim_disk_run(l->platter, l->ops, l->op_count, NULL);
+    int rc = run(l, l->op_count);
     l->op_count = 0;
     rc = holt_wal_done(l->wal, rc);
     if (rc != 0) {
@@ -70,7 +81,7 @@ void holt__rsim_wal_crash(struct rsim *w, struct rsim_wal *l) {
   if (l->wal == NULL) return;
   if (l->op_count > 0) {
     size_t some = (size_t)holt__rsim_between(&w->disk_rand, 0, l->op_count);
-    holt_sim_disk_run(l->platter, l->ops, some, NULL);
+    run(l, some);
   }
   static const enum holt_sim_loss losses[] = {HOLT_SIM_LOSS_NONE, HOLT_SIM_LOSS_ALL, HOLT_SIM_LOSS_PREFIX,
                                               HOLT_SIM_LOSS_SECTORS};
