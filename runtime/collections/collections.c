@@ -29,6 +29,7 @@ void holt_collections_free(struct holt_collections *c) {
     free(c->objects[i]);
   }
   free(c->objects);
+  free(c->watches);
   holt_map_free(&c->by_name);
   holt_grave_free(&c->grave);
   free(c);
@@ -42,6 +43,8 @@ void holt_collections_on_change(struct holt_collections *c, holt_change_cb cb, v
   c->on_change = cb;
   c->arg = arg;
 }
+
+static uint32_t take_watch(struct holt_collections *c, const char *name);
 
 /* --- Objects ------------------------------------------------------------------------------------------- */
 
@@ -78,6 +81,7 @@ struct holt_object *holt__object_new(struct holt_collections *c, uint8_t kind, c
   uint64_t try = 1;
   while (holt_map_get(&c->by_name, name_hash(name, try))) try++;
   holt_map_set(&c->by_name, name_hash(name, try), object);
+  object->watchers = take_watch(c, name);
   c->hash += holt__object_hash(object);
   return object;
 }
@@ -92,6 +96,42 @@ size_t holt_collections_count(const struct holt_collections *c) {
 
 struct holt_item *holt_object_peek(const struct holt_object *object) {
   return holt_tree_first(&object->tree);
+}
+
+/* --- Watching ------------------------------------------------------------------------------------------ */
+
+/* The record of somebody who waits for an object of this name to come to be; or where a new one goes. */
+static struct holt__watch *find_watch(struct holt_collections *c, const char *name) {
+  for (size_t i = 0; i < c->watch_count; i++)
+    if (strcmp(c->watches[i].name, name) == 0) return &c->watches[i];
+  return NULL;
+}
+
+static uint32_t take_watch(struct holt_collections *c, const char *name) {
+  struct holt__watch *watch = find_watch(c, name);
+  if (!watch) return 0;
+  uint32_t count = watch->count;
+  *watch = c->watches[--c->watch_count];
+  return count;
+}
+
+void holt_collections_watch(struct holt_collections *c, const char *name, bool is_wanted) {
+  HOLT_ASSERT(strlen(name) < sizeof c->watches->name);
+  struct holt_object *object = holt_collections_find(c, name);
+  struct holt__watch *watch = object ? NULL : find_watch(c, name);
+  if (!object && !watch) {
+    if (!is_wanted) return;
+    c->watches = holt_realloc(c->watches, (c->watch_count + 1) * sizeof *c->watches);
+    watch = &c->watches[c->watch_count++];
+    strcpy(watch->name, name);
+    watch->count = 0;
+  }
+  uint32_t *count = object ? &object->watchers : &watch->count;
+  if (is_wanted)
+    ++*count;
+  else if (*count > 0)
+    --*count;
+  if (watch && watch->count == 0) take_watch(c, name);
 }
 
 /* --- Hash ---------------------------------------------------------------------------------------------- */

@@ -135,6 +135,9 @@ enum holt_change_type { HOLT_CHANGE_INSERT = 1, HOLT_CHANGE_UPDATE, HOLT_CHANGE_
  * INSERT there is no `old`, for REMOVE no `now`, for CLEAR neither. All borrowed. */
 typedef void (*holt_change_cb)(void *arg, struct holt_object *object, enum holt_change_type type,
                                struct holt_item *old, struct holt_item *now, uint64_t revision);
+/* One more (or, with false, one fewer) who wants the changes of the object of that name told; it need not
+ * exist yet. Watching is this member's own affair: it is in no snapshot and no hash. */
+void holt_collections_watch(struct holt_collections *c, const char *name, bool is_wanted);
 void holt_collections_on_change(struct holt_collections *c, holt_change_cb cb, void *arg);
 
 /* Free what clearing left behind, a bounded piece at a time. Returns false when nothing is left. */

@@ -5,12 +5,20 @@
 #include "base/map.h"
 #include "collections/collections.h"
 
+/* Who waits for an object that does not exist yet. */
+struct holt__watch {
+  char name[256];
+  uint32_t count;
+};
+
 struct holt_collections {
   struct holt_object **objects; /* in order of creation; the number is the place */
   size_t count, cap;
   struct holt_map by_name; /* hash of the name -> first object of that hash + 1, see same_hash */
   uint64_t hash;           /* sum over all items and objects: order does not matter */
   struct holt_grave grave;
+  struct holt__watch *watches;
+  size_t watch_count;
   holt_change_cb on_change;
   void *arg;
 };
