@@ -4,7 +4,7 @@ local holt = require("holt")
 -- All stubs as one text.
 local function stubs()
   local texts = {}
-  for _, name in ipairs({ "holt", "node", "core" }) do
+  for _, name in ipairs({ "holt", "node", "cluster", "core" }) do
     local file = assert(io.open("lua/holt/types/" .. name .. ".lua"))
     texts[#texts + 1] = file:read("a")
     file:close()
@@ -16,7 +16,7 @@ describe("every public function has a stub for editors:", function()
   local text = stubs()
   local node, task, timer, peer
   setup(function()
-    node = holt.node({ transport = "memory" })
+    node = holt.node({ transport = "memory", cluster = { name = "types", members = 1 } })
     peer = node:connect("nowhere")
     task = holt.go(function() end)
     timer = holt.after(0, function() end)
@@ -79,6 +79,31 @@ describe("every public function has a stub for editors:", function()
     ["Timer:"] = function()
       return timer
     end,
+    ["Map:"] = function()
+      return node:map("m")
+    end,
+    ["Queue:"] = function()
+      return node:queue("q")
+    end,
+    ["Record:"] = function()
+      return node:record("r")
+    end,
+    ["SharedEmitter:"] = function()
+      return node:emitter("e")
+    end,
+    ["Subscriptions:"] = function()
+      return node:emitter("e").subscriptions
+    end,
+    ["Txn:"] = function()
+      local seen
+      assert(node:txn(function(t)
+        seen = t
+      end))
+      return seen
+    end,
+    ["Office:"] = function()
+      return node:on_leader(function() end)
+    end,
     ["Gate:"] = function()
       return core.gate()
     end,
@@ -95,7 +120,7 @@ describe("every public function has a stub for editors:", function()
   end
 
   it("and the stubs themselves are Lua", function()
-    for _, name in ipairs({ "holt", "node", "core" }) do
+    for _, name in ipairs({ "holt", "node", "cluster", "core" }) do
       assert(loadfile("lua/holt/types/" .. name .. ".lua"))
     end
   end)

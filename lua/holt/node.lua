@@ -1,5 +1,6 @@
 --- Nodes: options, events of the runtime, peers. The hot calls (emit, on) go straight to C.
 -- @module holt.node
+local cluster = require("holt.cluster")
 local codec = require("holt.codec")
 local config = require("holt.config")
 local core = require("holt.core")
@@ -10,6 +11,7 @@ local transport = require("holt.transport")
 local M = {}
 
 local NODE_EVENTS = { "listening", "peer_connected", "peer_disconnected", "gap", "dropped", "error", "closed" }
+table.move(cluster.EVENTS, 1, #cluster.EVENTS, #NODE_EVENTS + 1, NODE_EVENTS)
 local PEER_EVENTS = {
   "connect",
   "peerid",
@@ -179,6 +181,9 @@ end
 
 function tells.refused(node, _, told)
   local err = told.err
+  if err.code == "duplicate" and node.cluster_settings.is_member then
+    return -- members dial each other; one connection stays
+  end
   if told.address and not err.message:find(told.address, 1, true) then
     err.message = told.address .. ": " .. err.message
   end
@@ -189,7 +194,12 @@ end
 
 function tells.closed(node)
   open_nodes[node] = nil
+  cluster.closed(node)
   node.events:fire("closed")
+end
+
+for name, tell in pairs(cluster.tells) do
+  tells[name] = tell
 end
 
 local function dispatch(node, kind, told)
@@ -205,6 +215,9 @@ end
 ---@field events holt.Emitter
 local Node = {}
 Node.__index = Node
+for name, method in pairs(cluster.methods) do
+  Node[name] = method
+end
 
 ---Send an event to every other node. Waits where a present peer's window is full.
 Node.emit = core.node_emit
@@ -375,9 +388,16 @@ function Node:peers()
   return list
 end
 
----Counters: emitted received delivered forwarded duplicates lost expired queued unacknowledged.
+---Counters: emitted received delivered forwarded duplicates lost expired queued unacknowledged; in a cluster also
+---members pending in_progress partial log_bytes.
 function Node:stats()
-  return core.node_stats(self)
+  local stats, err = core.node_stats(self)
+  local status = stats and self.cluster_settings.is_member and core.cluster_status(self)
+  if status then
+    stats.members, stats.pending, stats.log_bytes = #status.members, status.pending, status.log_bytes
+    stats.in_progress, stats.partial = status.last - status.commit, 0
+  end
+  return stats, err
 end
 
 -- Where others reach this node: what it was told to say, else where it listens.
@@ -386,13 +406,29 @@ local function advertised(node)
   return type(told) == "string" and { told } or { table.unpack(told or node[ADDRESSES]) }
 end
 
+-- A cluster's part of `status`.
+local function add_cluster(node, status)
+  local found = node.cluster_settings.is_member and core.cluster_status(node)
+  if not found then
+    return status
+  end
+  status.members = codec.array(found.members)
+  found.members = nil
+  for _, name in ipairs({ "role", "term", "leader", "commit", "applied", "state_hash" }) do
+    status[name] = found[name]
+  end
+  found.objects = #(core.cluster_objects(node) or {})
+  status.cluster = found
+  return status
+end
+
 ---What `holt status --json` shows.
 function Node:status()
   local peers = core.node_peers(self)
   for _, peer in ipairs(peers) do
     peer.number = nil
   end
-  return {
+  return add_cluster(self, {
     name = self.name,
     id = self.id,
     boot = self.boot,
@@ -403,7 +439,7 @@ function Node:status()
     stats = core.node_stats(self),
     memory = core.memory().bytes,
     tasks = core.task_count(),
-  }
+  })
 end
 
 ---Every setting in force and where it came from.
@@ -445,14 +481,18 @@ function M.new(given)
   local settings, origins = config.resolve(given)
   local plan = codec.plan(settings, 2)
   local problem = type(settings.transport) == "table" and transport.problem(settings.transport)
+    or settings.cluster and cluster.problem(settings.cluster)
   if problem then
     error("holt.node: " .. problem, 2)
   end
   local node = setmetatable({ [PEERS] = {}, [ADDRESSES] = {}, [ORIGINS] = origins, [SETTINGS] = settings }, Node)
-  node.events = emitter.new("node.events", NODE_EVENTS)
-  local given_to_core = settings
+  cluster.attach(node, settings)
+  node.events = emitter.new("node.events", NODE_EVENTS, function(name, count)
+    cluster.listens(node, name, count)
+  end)
+  local given_to_core = setmetatable({ cluster = cluster.for_core(settings) }, { __index = settings })
   if type(settings.transport) == "table" then
-    given_to_core = setmetatable({ transport_box = transport.new(settings.transport) }, { __index = settings })
+    given_to_core.transport_box = transport.new(settings.transport)
   end
   local box, err = core.node_new(given_to_core, node, dispatch)
   if not box then
@@ -481,6 +521,13 @@ function M.new(given)
     end)
   end
   for _, address in ipairs(list_of(settings.connect)) do
+    local peer, failure = node:connect(address)
+    if not peer then
+      give_up(node, failure)
+    end
+  end
+  local join = settings.cluster and settings.cluster.join
+  for _, address in ipairs(join and list_of(join) or {}) do
     local peer, failure = node:connect(address)
     if not peer then
       give_up(node, failure)

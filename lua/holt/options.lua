@@ -47,7 +47,7 @@ function M.nearest(word, known)
 end
 
 ---@class holt.OptionRule
----@field [1] string Type, or several joined by "|": "string", "boolean", "number", "integer", "seconds", "function", "table", "list".
+---@field [1] string Type, or several joined by "|": one of the names of `checks` below.
 ---@field values? string[] The only values a string may have.
 ---@field min? number
 ---@field max? number
@@ -70,6 +70,9 @@ function checks.seconds(v)
 end
 checks["function"] = function(v)
   return type(v) == "function"
+end
+function checks.any()
+  return true
 end
 function checks.table(v)
   return type(v) == "table"

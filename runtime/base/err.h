@@ -48,7 +48,7 @@
   X(ENOSPC, 37, "disk_full", "no space left on the disk")                                                    \
   X(ECORRUPT, 38, "corrupt", "what is on the disk is damaged")                                               \
   X(ELOCKED, 39, "locked", "another process uses it")                                                        \
-  X(ENOLEADER, 40, "no_leader", "no leader is known")                                                        \
+  X(ENOLEADER, 40, "no_quorum", "no leader with a majority is known")                                        \
   X(ENOTLEADER, 41, "not_leader", "this member does not lead")                                               \
   X(EBUSY, 42, "busy", "too much is under way")                                                              \
   X(EUNKNOWN, 43, "unknown", "the outcome is not known")                                                     \
@@ -56,6 +56,7 @@
   X(EWRONGKIND, 45, "wrong_kind", "an object of this name and another kind exists")                          \
   X(EOPTIONS, 46, "option_conflict", "the object exists with other options")                                 \
   X(ECONTENDED, 47, "contended", "others changed it each time before the deadline")                          \
+  X(ENOTSUBSCRIBED, 48, "not_subscribed", "this node does not listen to that event")                         \
   X(EINTERNAL, 33, "internal", "internal error")
 
 enum {

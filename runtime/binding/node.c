@@ -26,6 +26,8 @@ void holt__node_release(struct lua_node *node) {
   for (size_t i = 0; i < node->rule_count; i++) free(node->rules[i].pattern);
   free(node->rules);
   holt_writer_free(&node->writer);
+  holt_writer_free(&node->command);
+  for (size_t i = 0; i < sizeof node->parts / sizeof node->parts[0]; i++) holt_writer_free(&node->parts[i]);
   free(node);
 }
 
@@ -55,6 +57,22 @@ struct lua_node *holt__check_node(lua_State *L, int index) {
   return node;
 }
 
+struct lua_node *holt__node_of(lua_State *L, int index) {
+  if (latest != NULL && lua_topointer(L, index) == latest->self) return latest;
+  luaL_checktype(L, index, LUA_TTABLE);
+  lua_rawgeti(L, index, 1);
+  struct lua_node **box = lua_touserdata(L, -1);
+  bool is_ours = false;
+  if (box != NULL && lua_getmetatable(L, -1)) {
+    lua_rawgetp(L, LUA_REGISTRYINDEX, &box_key);
+    is_ours = lua_rawequal(L, -1, -2);
+    lua_pop(L, 2);
+  }
+  lua_pop(L, 1);
+  if (!is_ours || *box == NULL) luaL_typeerror(L, index, "node");
+  return *box;
+}
+
 struct close_call {
   struct holt_wait wait;
   struct holt_list node_list;
@@ -76,6 +94,7 @@ static void shut(struct lua_node *node) {
   if (node->node == NULL) return;
   holt__emits_close(node);
   holt__calls_shut(node);
+  holt__cluster_calls_shut(node);
   holt__serves_close(node);
   holt__subs_close(node);
   holt_node_free(node->node);
@@ -97,6 +116,7 @@ static bool run(struct holt_script *script, struct holt_script_source *source) {
   holt__node_retain(node);
   bool is_more = holt__dispatch(node);
   is_more = holt__requests_run(node) || is_more;
+  is_more = holt__changes_run(node) || is_more;
   bool is_closed = node->is_closed; /* what was told before it is in the queue of notices */
   holt__notices_run(node);
   if (is_closed && node->node != NULL) {
@@ -115,6 +135,7 @@ static int l_box_gc(lua_State *L) {
   if (node == NULL) return 0;
   shut(node);
   holt__notices_drop(node);
+  holt__changes_drop(node);
   holt_source_remove(&node->source);
   holt__node_release(node);
   return 0;
@@ -182,6 +203,7 @@ static int l_node_new(lua_State *L) {
   lua_pushvalue(L, lua_upvalueindex(1));
   lua_setmetatable(L, 4);
   read_config(L, &config);
+  holt__cluster_config(L, &config);
 
   struct lua_node *node = holt_alloc(sizeof *node);
   struct holt_err err = {0};
@@ -199,6 +221,9 @@ static int l_node_new(lua_State *L) {
   holt_list_init(&node->serves);
   holt_list_init(&node->requests);
   holt_list_init(&node->calls);
+  holt_list_init(&node->cluster_calls);
+  holt_list_init(&node->watching);
+  holt_list_init(&node->changes);
   holt_list_init(&node->closes);
   if (holt_node_new(holt_script_env(script), &config, &holt__node_ops, node, &node->node, &err) != 0) {
     holt_transport_free(config.custom);
@@ -211,7 +236,7 @@ static int l_node_new(lua_State *L) {
   node->self = lua_topointer(L, 2);
   lua_pushvalue(L, 3);
   node->dispatch_ref = luaL_ref(L, LUA_REGISTRYINDEX);
-  lua_settop(L, 4);
+  lua_pushvalue(L, 4);
   return 1;
 }
 
@@ -496,5 +521,6 @@ void holt_binding_nodes(lua_State *L) {
   lua_setfield(L, -2, "__gc");
   lua_pushvalue(L, -1);
   lua_rawsetp(L, LUA_REGISTRYINDEX, &box_key);
+  holt__binding_cluster(L);
   luaL_setfuncs(L, functions, 1);
 }

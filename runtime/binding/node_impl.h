@@ -54,11 +54,17 @@ struct lua_node {
   struct holt_list lanes;   /* lanes whose next event may run */
   struct holt_list notices; /* struct notice */
   struct holt_list subs;
-  struct holt_list emits;    /* emits that wait for room */
-  struct holt_list serves;   /* struct lua_serve */
-  struct holt_list requests; /* struct serving: requests whose handler may begin */
-  struct holt_list calls;    /* calls that wait for their answer */
-  unsigned burst_events;     /* emitted since the loop last had its turn */
+  struct holt_list emits;               /* emits that wait for room */
+  struct holt_list serves;              /* struct lua_serve */
+  struct holt_list requests;            /* struct serving: requests whose handler may begin */
+  struct holt_list calls;               /* calls that wait for their answer */
+  struct holt_list cluster_calls;       /* operations and reads that wait for the cluster */
+  struct holt_list watching;            /* struct lua_object with listeners */
+  struct holt_list changes;             /* struct change: what they are to be told */
+  unsigned objects_epoch;               /* how often a snapshot took the place of the state */
+  bool wants_commits;                   /* somebody listens to `commit` */
+  struct holt_writer parts[3], command; /* scratch: key, value, expected value; the command */
+  unsigned burst_events;                /* emitted since the loop last had its turn */
   size_t burst_bytes;
   struct holt_list closes; /* calls that wait for the end */
   struct holt_writer writer;
@@ -93,6 +99,7 @@ struct lua_sub {
 };
 
 struct lua_node *holt__check_node(lua_State *L, int index);
+struct lua_node *holt__node_of(lua_State *L, int index); /* the same, from any function */
 struct lua_node *holt__node_retain(struct lua_node *node);
 void holt__node_release(struct lua_node *node);
 
@@ -144,6 +151,22 @@ void holt__subs_close(struct lua_node *node);
 /* emit.c */
 int holt__l_emit(lua_State *L);
 void holt__emits_close(struct lua_node *node);
+
+/* change.c */
+void holt__on_change(void *arg, struct holt_object *object, enum holt_change_type type, struct holt_item *old,
+                     struct holt_item *now, uint64_t revision);
+void holt__on_replaced(void *arg);
+bool holt__changes_run(struct lua_node *node); /* true: more is left */
+void holt__changes_drop(struct lua_node *node);
+
+/* command.c */
+void holt__cluster_calls_shut(struct lua_node *node);
+
+/* cluster.c */
+/* The cluster's settings from the field `cluster` of the table at 1, if it is there. Texts stay on the stack.
+ * May raise. */
+void holt__cluster_config(lua_State *L, struct holt_node_config *config);
+void holt__binding_cluster(lua_State *L); /* with the metatable of nodes on top, which stays */
 
 /* notice.c */
 extern const struct holt_node_ops holt__node_ops;

@@ -71,14 +71,49 @@ static void on_refused(void *arg, const char *where, const struct holt_err *err)
   notice->err = *err;
 }
 
+static const char *const cluster_kinds[] = {
+    [HOLT_CLUSTER_STATE] = "state",
+    [HOLT_CLUSTER_LEADER] = "leader",
+    [HOLT_CLUSTER_TERM] = "term",
+    [HOLT_CLUSTER_JOINED] = "joined",
+    [HOLT_CLUSTER_REJOINING] = "rejoining",
+    [HOLT_CLUSTER_LEFT] = "left",
+    [HOLT_CLUSTER_MEMBER_JOINED] = "member_joined",
+    [HOLT_CLUSTER_MEMBER_LEFT] = "member_left",
+    [HOLT_CLUSTER_QUORUM_LOST] = "quorum_lost",
+    [HOLT_CLUSTER_QUORUM_REGAINED] = "quorum_regained",
+    [HOLT_CLUSTER_NO_HEARTBEAT] = "no_heartbeat_from",
+    [HOLT_CLUSTER_UNSYNCED] = "unsynced_member",
+    [HOLT_CLUSTER_COMMIT] = "commit",
+    [HOLT_CLUSTER_SNAPSHOT] = "snapshot",
+    [HOLT_CLUSTER_CONF] = "conf_changed",
+    [HOLT_CLUSTER_DISK_ERROR] = "disk_error",
+    [HOLT_CLUSTER_ERROR] = "cluster_error",
+};
+
+static void on_cluster(void *arg, const struct holt_cluster_notice *told) {
+  struct lua_node *node = arg;
+  if (told->event == HOLT_CLUSTER_COMMIT && !node->wants_commits) return;
+  struct notice *notice = push_notice(node, cluster_kinds[told->event]);
+  if (told->text != NULL) snprintf(notice->name, sizeof notice->name, "%s", told->text);
+  if (told->old != NULL) snprintf(notice->address, sizeof notice->address, "%s", told->old);
+  notice->number = told->number;
+  notice->err = told->err;
+}
+
 static void on_closed(void *arg) {
   struct lua_node *node = arg;
   node->is_closed = true;
   push_notice(node, "closed");
 }
 
-const struct holt_node_ops holt__node_ops = {
-    .on_peer = on_peer, .on_gap = on_gap, .on_refused = on_refused, .on_closed = on_closed};
+const struct holt_node_ops holt__node_ops = {.on_peer = on_peer,
+                                             .on_gap = on_gap,
+                                             .on_refused = on_refused,
+                                             .on_cluster = on_cluster,
+                                             .on_change = holt__on_change,
+                                             .on_replaced = holt__on_replaced,
+                                             .on_closed = on_closed};
 
 struct telling {
   struct lua_node *node;

@@ -78,6 +78,8 @@ struct holt_wait {
 void holt_wait_check(lua_State *L);
 /* Whether Lua can yield here, or the loop be turned: else holt_wait_check raises `cannot_block`. */
 bool holt_wait_is_possible(lua_State *L);
+/* From now on nothing may wait; each call with true needs one with false, on every way out. */
+void holt_wait_forbid(struct holt_script *script, bool is_forbidden);
 /* Whether holt_wait_check would raise `canceled`: for calls that wait only now and then. */
 bool holt_wait_is_canceled(lua_State *L);
 void holt_wait_init(struct holt_wait *wait, lua_State *L, int (*finish)(lua_State *, struct holt_wait *),

@@ -45,6 +45,13 @@ bool holt_wait_is_possible(lua_State *L) {
   return has_way(L, holt_script_of(L));
 }
 
+void holt_wait_forbid(struct holt_script *script, bool is_forbidden) {
+  if (is_forbidden)
+    script->no_block++;
+  else
+    script->no_block--;
+}
+
 bool holt_wait_is_canceled(lua_State *L) {
   const struct holt_script *script = holt_script_of(L);
   return script->current != NULL && script->current->is_cancel_pending && has_way(L, script);
@@ -57,7 +64,7 @@ void holt_wait_check(lua_State *L) {
     holt_lua_raise(
         L, HOLT_ECANNOTBLOCK,
         "a call that must wait is not possible here: Lua cannot suspend table.sort, string.gsub, a "
-        "finaliser or a metamethod called by C; make the call before or after it");
+        "finaliser, a metamethod called by C or the body of a txn; make the call before or after it");
   if (task != NULL && task->is_cancel_pending) {
     task->is_cancel_pending = false;
     holt_lua_raise(L, HOLT_ECANCELED, "this task was canceled");

@@ -420,4 +420,137 @@ function Listener:close() end
 ---@return string
 function Listener:address() end
 
+-- Clusters and shared objects ---------------------------------------------------------------------------------------
+
+---@param node holt.Node
+---@return table|nil status
+---@return holt.Error? err
+function core.cluster_status(node) end
+
+---@param node holt.Node
+---@return boolean
+function core.cluster_is_leader(node) end
+
+---@param node holt.Node
+---@param which integer|string An id, or a name.
+---@return string|integer|nil The name, or the id.
+function core.cluster_member(node, which) end
+
+---@param node holt.Node
+---@return integer|nil id Of this member.
+function core.cluster_self(node) end
+
+---@param node holt.Node
+---@return table[]|nil
+---@return holt.Error? err
+function core.cluster_objects(node) end
+
+---@param node holt.Node
+---@param is_wanted boolean
+function core.cluster_wants_commits(node, is_wanted) end
+
+---@param node holt.Node
+---@param what "ready"|"barrier"|"leave"|"transfer"|"remove"
+---@param timeout number
+---@param name? string
+---@return true|nil ok
+---@return holt.Error? err
+function core.cluster_wait(node, what, timeout, name) end
+
+---Call `f(...)`; within it a call that must wait raises `cannot_block`.
+---@param f function
+---@param ... any
+---@return any ...
+function core.unblockable(f, ...) end
+
+---@class holt.Box: userdata
+
+---@param node holt.Node
+---@param kind integer 1 map, 2 queue, 3 record, 4 emitter.
+---@param name string
+---@param options string What all members must agree on.
+---@param key_codec integer|table
+---@param value_codec integer|table
+---@return holt.Box
+function core.object_new(node, kind, name, options, key_codec, value_codec) end
+
+---@param box holt.Box
+function core.object_close(box) end
+
+---Have `f(self, type, key, old, new, count, is_last)` told of changes; of an emitter `f(self, type, event, old, new, id)`.
+---@param box holt.Box
+---@param self any
+---@param f function|nil
+function core.object_watch(box, self, f) end
+
+---@param box holt.Box
+---@param value any
+---@param is_key? boolean
+---@return string|nil bytes
+---@return holt.Error? err
+function core.object_encode(box, value, is_key) end
+
+---@param box holt.Box
+---@param bytes string
+---@param is_key? boolean
+---@return true|nil ok
+---@return any value Or the error.
+function core.object_decode(box, bytes, is_key) end
+
+---@param box holt.Box
+---@param key any
+---@return any value
+---@return holt.Error? err
+function core.object_get(box, key) end
+
+---@param box holt.Box
+---@param key any
+---@return integer|nil revision
+---@return any value Or the error.
+function core.object_item(box, key) end
+
+---@param box holt.Box
+---@return integer|nil revision
+---@return any value Or the error.
+function core.object_peek(box) end
+
+---@param box holt.Box
+---@return integer|nil count
+---@return integer|holt.Error revision 0: there is no such object yet.
+function core.object_size(box) end
+
+---@param box holt.Box
+---@return integer|nil head
+---@return integer|holt.Error tail
+function core.object_ends(box) end
+
+---@param box holt.Box
+---@param is_raw? boolean Keys as bytes.
+---@return function|nil next
+---@return any ... For the loop; or the error.
+function core.object_pairs(box, is_raw) end
+
+---One operation, by its number in collections.h.
+---@param box holt.Box
+---@param op integer
+---@param timeout number
+---@param key? any
+---@param value? any
+---@param expected? any
+---@return boolean|nil done
+---@return any found Or the error.
+function core.object_write(box, op, timeout, key, value, expected) end
+
+---Several operations under conditions, all as bytes, in one step.
+---@param node holt.Node
+---@param timeout number
+---@param is_silent boolean
+---@param boxes holt.Box[]
+---@param conditions any[] Five to a condition: place of the box, type, key, value, revision.
+---@param operations any[] Five to an operation: place of the box, op, key, value, expected.
+---@return boolean|nil done false: a condition does not hold.
+---@return any dones Or the number of that condition, or the error.
+---@return (string|false)[]? bytes
+function core.command(node, timeout, is_silent, boxes, conditions, operations) end
+
 return core

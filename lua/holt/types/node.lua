@@ -26,6 +26,9 @@
 ---@field request_timeout? number How long node:call waits when it is not told. Default 5.
 ---@field codec? string|holt.CustomCodec msgpack (default), json, raw, one of `codecs`, or functions of your own.
 ---@field codecs? table<string, holt.CustomCodec> Codecs of your own, by name; every node that hears them needs them.
+---@field cluster? holt.ClusterOptions Hold shared objects together with others: docs/collections.md.
+---@field data? string Folder of what shall survive the process; without it the cluster's state lives in memory.
+---@field app_data? table Yours: node.app_data.
 ---@field subjects? table<string, string> Patterns to codecs, for what is emitted: { ["sensor.>"] = "raw" }.
 
 ---@class holt.Node
@@ -33,7 +36,10 @@
 ---@field id string
 ---@field boot string New at each start.
 ---What the runtime says: listening(address) peer_connected(peer) peer_disconnected(peer, err) gap(origin, missed)
----dropped(peer, count, err) error(err) closed()
+---dropped(peer, count, err) error(err) closed(); in a cluster also joined() left() rejoining() follower() candidate()
+---leader() state_changed(new, old) leader_changed(new, old) member_joined(name, id) member_left(name, id)
+---no_heartbeat_from(name) unsynced_member(name) commit(index) heartbeat() term(n) quorum_lost() quorum_regained()
+---snapshot(index) conf_changed() disk_error(err)
 ---@field events holt.Emitter
 local Node = {}
 

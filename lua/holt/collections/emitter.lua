@@ -1,0 +1,587 @@
+--- Shared emitters: `node:emitter(name)`. Who listens to what is replicated; events go straight to those who do.
+-- @module holt.collections.emitter
+local cluster = require("holt.cluster")
+local codec = require("holt.codec")
+local codecs = require("holt.collections.codecs")
+local core = require("holt.core")
+local local_events = require("holt.emitter")
+local errors = require("holt.errors")
+local object = require("holt.collections.object")
+local options = require("holt.options")
+
+local M = {}
+
+local OP = object.OP
+
+local RULES = { codecs = { "table" }, request_timeout = { "seconds" } }
+local SUBSCRIBE_RULES = { meta = { "any" }, timeout = { "seconds" } }
+local HAS_RULES = { own = { "boolean" }, linearizable = { "boolean" }, timeout = { "seconds" } }
+local EVENTS = { "close" }
+local SUBSCRIPTION_EVENTS = { "added", "updated", "removed" }
+local SUBJECT = "_holt.emitter.%016x"
+
+--- Who listens to what -----------------------------------------------------------------------------------------------
+
+---@class holt.Subscriptions
+local Subscriptions = {}
+Subscriptions.__index = Subscriptions
+
+-- Name of a member; of one that left, the name it had.
+local function name_of(node, id)
+  local name = core.cluster_member(node, id)
+  if name then
+    node.member_names[id] = name
+  end
+  return name or node.member_names[id] or ("%016x"):format(id)
+end
+
+local function each(self)
+  local next_entry, err, _, view = core.object_pairs(self.emitter[1])
+  if not next_entry then
+    error(err, 0)
+  end
+  return next_entry, nil, nil, view
+end
+
+-- Ids of the members that listen to an event.
+local function members_of(self, event)
+  local list = {}
+  for name, id in each(self) do
+    if name == event then
+      list[#list + 1] = id
+    end
+  end
+  return list
+end
+
+---How many subscriptions there are: one for each event and node.
+function Subscriptions:size()
+  return (core.object_size(self.emitter[1]))
+end
+
+---The events that somebody listens to.
+function Subscriptions:events()
+  local list, last = {}, nil
+  for event in each(self) do
+    if event ~= last then
+      list[#list + 1], last = event, event
+    end
+  end
+  return list
+end
+
+---For each event, node and metadata, as they were when the loop began.
+function Subscriptions:pairs()
+  local next_entry, _, _, view = each(self)
+  local node = self.emitter.node
+  return function()
+    local event, id, meta = next_entry()
+    if event ~= nil then
+      return event, name_of(node, id), meta
+    end
+  end, nil, nil, view
+end
+
+---Who listens to an event: metadata by node; holt.null where it has none.
+function Subscriptions:get(event)
+  local found = {}
+  for name, id, meta in each(self) do
+    if name == event then
+      if meta == nil then
+        meta = core.null
+      end
+      found[name_of(self.emitter.node, id)] = meta
+    end
+  end
+  return found
+end
+
+---Whether anybody, or that node, listens to an event.
+function Subscriptions:has(event, node)
+  local found = self:get(event)
+  if node == nil then
+    return next(found) ~= nil
+  end
+  return found[node] ~= nil
+end
+
+---The nodes that listen to an event, or to anything at all.
+function Subscriptions:nodes(event)
+  local seen, list = {}, {}
+  for name, node in self:pairs() do
+    if (event == nil or name == event) and not seen[node] then
+      seen[node] = true
+      list[#list + 1] = node
+    end
+  end
+  table.sort(list)
+  return list
+end
+
+---Run `f(event, node, meta)` when a subscription was `added` or `removed`, `f(event, node, new, old)` when `updated`.
+function Subscriptions:on(name, f)
+  local_events.add(self.handlers, "on", name, f, 3)
+  return self
+end
+
+---The same, for the next time only.
+function Subscriptions:once(name, f)
+  local_events.add(self.handlers, "once", name, f, 3)
+  return self
+end
+
+---Take a handler away; without one all of that name.
+function Subscriptions:off(name, f)
+  return self.handlers:off(name, f)
+end
+
+--- The emitter -------------------------------------------------------------------------------------------------------
+
+---@class holt.SharedEmitter: holt.Object
+---@field subscriptions holt.Subscriptions
+local Emitter = object.class()
+
+local function check_event(method, event)
+  if type(event) ~= "string" or event == "" or event:find("\0", 1, true) then
+    error(("emitter:%s: an event is named by a string without zero bytes, got %s"):format(method, tostring(event)), 3)
+  end
+end
+
+local function check_handler(method, f)
+  if type(f) ~= "function" then
+    error(("emitter:%s: the handler must be a function, got %s"):format(method, type(f)), 3)
+  end
+end
+
+local function key_of(event, id)
+  return event .. "\0" .. string.pack(">i8", id)
+end
+
+local function closed(self)
+  return errors.fail("closed", ("this handle of emitter '%s' is closed"):format(self.name))
+end
+
+-- One operation on this node's own subscription to an event: done, found | nil, err
+local function own(self, op, event, meta, expected, timeout)
+  local id = core.cluster_self(self.node)
+  if not id then
+    return errors.fail("closed", ("emitter '%s': the node is closed"):format(self.name))
+  end
+  local bytes, expected_bytes, err = false, false, nil
+  if op == OP.set or op == OP.update or op == OP.update_if then
+    bytes, err = core.object_encode(self[1], meta)
+  end
+  if op == OP.update_if and bytes then
+    expected_bytes, err = core.object_encode(self[1], expected)
+  end
+  if err then
+    return nil, err
+  end
+  local ok, done, answers = core.command(self.node, timeout, false, { self[1] }, {}, {
+    1,
+    op,
+    key_of(event, id),
+    bytes,
+    expected_bytes,
+  })
+  if not ok then
+    return nil, done
+  end
+  return done[1], object.decode(self[1], answers[1])
+end
+
+---Run `f(...)` at each event of this name that anybody publishes. The first listener is made known to all members.
+function Emitter:subscribe(event, f, opts)
+  check_event("subscribe", event)
+  check_handler("subscribe", f)
+  opts = options.check("emitter:subscribe", opts, SUBSCRIBE_RULES)
+  if self.closed then
+    return closed(self)
+  end
+  local list = self.listeners[event]
+  if list then
+    list[#list + 1] = f
+    return true
+  end
+  self.listeners[event] = { f }
+  self.metas[event] = opts.meta
+  local done, err = own(self, OP.set, event, opts.meta, nil, opts.timeout or self.timeout)
+  if done == nil then
+    self.listeners[event], self.metas[event] = nil, nil
+    return nil, err
+  end
+  return true
+end
+
+---Take a listener away, or all of that event. The last one withdraws this node from that event, and from no other.
+function Emitter:unsubscribe(event, f, opts)
+  check_event("unsubscribe", event)
+  local timeout = object.timeout(self, "unsubscribe", opts)
+  if self.closed then
+    return closed(self)
+  end
+  local list = self.listeners[event]
+  if not list then
+    return errors.fail("not_subscribed", ("emitter '%s': this node does not listen to '%s'"):format(self.name, event))
+  end
+  local kept, found = {}, f == nil
+  for _, listener in ipairs(list) do
+    if f ~= nil and (found or listener ~= f) then
+      kept[#kept + 1] = listener
+    elseif f ~= nil then
+      found = true
+    end
+  end
+  if not found then
+    return errors.fail(
+      "not_subscribed",
+      ("emitter '%s': that function does not listen to '%s'"):format(self.name, event)
+    )
+  elseif #kept > 0 then
+    self.listeners[event] = kept
+    return true
+  end
+  self.listeners[event] = nil
+  local done, err = own(self, OP.remove, event, nil, nil, timeout)
+  if done == nil then
+    self.listeners[event] = self.listeners[event] or list
+    return nil, err
+  end
+  self.metas[event] = nil
+  return true
+end
+
+---Set the metadata of this node's own subscription, with a third argument only if it is `expected`: true, or false and
+---what is there.
+function Emitter:update_meta(event, meta, ...)
+  check_event("update_meta", event)
+  if self.closed then
+    return closed(self)
+  end
+  if not self.listeners[event] then
+    return errors.fail("not_subscribed", ("emitter '%s': this node does not listen to '%s'"):format(self.name, event))
+  end
+  local op = select("#", ...) > 0 and OP.update_if or OP.update
+  local done, found = own(self, op, event, meta, (...), self.timeout)
+  if done == nil then
+    return nil, found
+  elseif not done then
+    return false, found
+  end
+  self.metas[event] = meta
+  return true
+end
+
+---Whether anybody listens to an event; with `{ own = true }`, whether this node does.
+function Emitter:has_subscribers(event, opts)
+  check_event("has_subscribers", event)
+  opts = options.check("emitter:has_subscribers", opts, HAS_RULES)
+  if opts.linearizable then
+    local ok, err = core.cluster_wait(self.node, "barrier", opts.timeout or self.timeout)
+    if not ok then
+      return nil, err
+    end
+  end
+  local size, err = core.object_size(self[1])
+  if not size then
+    return nil, err
+  end
+  local members = members_of(self.subscriptions, event)
+  if not opts.own then
+    return #members > 0
+  end
+  local id = core.cluster_self(self.node)
+  for _, member in ipairs(members) do
+    if member == id then
+      return true
+    end
+  end
+  return false
+end
+
+-- Run the listeners of an event here, each in a task; gives what to wait for.
+local function deliver(self, event, ...)
+  local listeners = self.listeners[event] or {}
+  local work = { left = #listeners, over = core.gate() }
+  local one_less = setmetatable({}, {
+    __close = function()
+      work.left = work.left - 1
+      if work.left == 0 then
+        work.over:open()
+      end
+    end,
+  })
+  for _, f in ipairs(listeners) do
+    self.received = self.received + 1
+    local task = core.go(function(...)
+      local closing <close> = one_less -- luacheck: ignore 211
+      f(...) -- one that raises becomes an error event, and counts
+    end, ...)
+    core.name_task(task, "listener", f)
+  end
+  return work
+end
+
+local function finish(work)
+  if work.left > 0 then
+    work.over:wait()
+  end
+end
+
+local function encode(self, method, event, ...)
+  local bytes, err = (self.payloads[event] or codec.msgpack).encode(...)
+  if not bytes then
+    err.message = ("emitter:%s: '%s': %s"):format(method, event, err.message)
+    return nil, err
+  end
+  return bytes
+end
+
+-- Ask one member to handle an event: true when it did, false when it does not listen any more.
+local function send(self, id, event, bytes, timeout, wants_answer)
+  self.sent = self.sent + 1
+  local deadline = core.now() + timeout
+  local subject = SUBJECT:format(id)
+  repeat
+    local answer, err = core.node_call(self.node, subject, math.max(0, deadline - core.now()), {
+      self.name,
+      event,
+      bytes,
+      wants_answer,
+    })
+    if answer ~= nil or err.code ~= "no_responder" then
+      return answer, err
+    end
+    core.sleep(0.02) -- it is new, and its way not known here yet
+  until core.now() >= deadline
+  return nil
+end
+
+---Tell an event to all nodes that listen to it and wait for their handlers: names of those that handled it, names of
+---those that did not answer.
+function Emitter:publish(event, ...)
+  check_event("publish", event)
+  if self.closed then
+    return closed(self)
+  end
+  local size, problem = core.object_size(self[1])
+  if not size then
+    return nil, problem
+  end
+  local bytes, err = encode(self, "publish", event, ...)
+  if not bytes then
+    return nil, err
+  end
+  local self_id, handled, silent, calls = core.cluster_self(self.node), {}, {}, {}
+  for _, id in ipairs(members_of(self.subscriptions, event)) do
+    local name = name_of(self.node, id)
+    calls[#calls + 1] = core.go_quiet(function(...)
+      if id == self_id then
+        self.sent = self.sent + 1
+        finish(deliver(self, event, ...))
+        handled[#handled + 1] = name
+        return
+      end
+      local answer = send(self, id, event, bytes, self.timeout, true)
+      if answer then
+        handled[#handled + 1] = name
+      elseif answer == nil then
+        silent[#silent + 1] = name
+      end
+    end, ...)
+  end
+  for _, call in ipairs(calls) do
+    call:join()
+  end
+  table.sort(handled)
+  table.sort(silent)
+  return handled, silent
+end
+
+---The same without waiting: whether anybody listens.
+function Emitter:notify(event, ...)
+  check_event("notify", event)
+  if self.closed then
+    return closed(self)
+  end
+  local size, problem = core.object_size(self[1])
+  if not size then
+    return nil, problem
+  end
+  local bytes, err = encode(self, "notify", event, ...)
+  if not bytes then
+    return nil, err
+  end
+  local self_id = core.cluster_self(self.node)
+  local members = members_of(self.subscriptions, event)
+  for _, id in ipairs(members) do
+    if id == self_id then
+      self.sent = self.sent + 1
+      deliver(self, event, ...)
+    else
+      core.go_quiet(send, self, id, event, bytes, self.timeout, false)
+    end
+  end
+  return #members > 0
+end
+
+---Withdraw this node from all events, through the log, and drop its listeners.
+function Emitter:clear(opts)
+  local timeout = object.timeout(self, "clear", opts)
+  if self.closed then
+    return closed(self)
+  end
+  local id = core.cluster_self(self.node)
+  local listeners, metas = self.listeners, self.metas
+  self.listeners, self.metas = {}, {}
+  local ops = { 1, OP.withdraw, string.pack(">i8", id or 0), false, false }
+  local ok, err = core.command(self.node, timeout, false, { self[1] }, {}, ops)
+  if not ok then
+    self.listeners, self.metas = listeners, metas
+    return nil, err
+  end
+  return true
+end
+
+---Counters: subscriptions, received, sent.
+function Emitter:stats()
+  local count = 0
+  for _ in pairs(self.listeners) do
+    count = count + 1
+  end
+  return { subscriptions = count, received = self.received, sent = self.sent }
+end
+
+function Emitter.internal.export_into(self, result)
+  result.subscriptions = {}
+  for event, node, meta in self.subscriptions:pairs() do
+    table.insert(result.subscriptions, { event = event, node = node, meta = meta })
+  end
+end
+
+---Subscriptions of nodes that are members now; those of others say nothing to anybody.
+function Emitter:import(given, opts)
+  object.check_table(self, "import", given)
+  opts = options.check("emitter:import", opts, { events = { "boolean" }, timeout = { "seconds" } })
+  local ops = {}
+  for _, item in ipairs(given.subscriptions or {}) do
+    local id = core.cluster_member(self.node, item.node)
+    if id then
+      local bytes, err = core.object_encode(self[1], item.meta)
+      if not bytes then
+        return nil, err
+      end
+      local n = #ops
+      ops[n + 1], ops[n + 2], ops[n + 3], ops[n + 4], ops[n + 5] = 1, OP.set, key_of(item.event, id), bytes, false
+    end
+  end
+  local ok, err = core.command(self.node, opts.timeout or self.timeout, not opts.events, { self[1] }, {}, ops)
+  if not ok then
+    return nil, err
+  end
+  return true
+end
+
+function Emitter.internal.changed(self, type, event, old, new, id)
+  local handlers = self.subscriptions.handlers
+  if type == "insert" then
+    handlers:fire("added", event, name_of(self.node, id), new)
+  elseif type == "update" then
+    handlers:fire("updated", event, name_of(self.node, id), new, old)
+  elseif type == "remove" then
+    handlers:fire("removed", event, name_of(self.node, id), old)
+  end
+end
+
+-- This node is a member under a new id: what it listens to is made known again.
+local function resubscribe(self)
+  for event in pairs(self.listeners) do
+    core.go_quiet(function()
+      while self.listeners[event] and not self.closed do
+        if own(self, OP.set, event, self.metas[event], nil, self.timeout) ~= nil then
+          return
+        end
+        core.sleep(0.1)
+      end
+    end)
+  end
+end
+
+--- Serving -----------------------------------------------------------------------------------------------------------
+
+local function handle(node, request)
+  local name, event, bytes, wants_answer = table.unpack(request, 1, 4)
+  for _, self in ipairs(cluster.open_objects(node, "emitter", name)) do
+    if self.listeners[event] then
+      local values = table.pack((self.payloads[event] or codec.msgpack).decode(bytes))
+      if not values[1] then
+        error(values[2], 0)
+      end
+      local work = deliver(self, event, table.unpack(values, 2, values.n))
+      if wants_answer then
+        finish(work)
+      end
+      return true
+    end
+  end
+  return false
+end
+
+---Answer what others publish, under this member's present id.
+---@param node holt.Node
+function M.serve(node)
+  local id = core.cluster_self(node)
+  if not id or node.emitter_id == id then
+    return
+  end
+  node.emitter_id = id
+  core.node_serve(node, SUBJECT:format(id), function(request)
+    return handle(node, request)
+  end)
+  for _, self in ipairs(cluster.open_objects(node, "emitter")) do
+    resubscribe(self)
+  end
+end
+
+local function payload_codec(name, resolved)
+  if resolved.id == 0 then
+    return codec.raw
+  elseif resolved.id == 1 then
+    return codec.msgpack
+  elseif resolved.id == 2 then
+    return codec.json
+  end
+  return { encode = resolved.core.encode, decode = resolved.core.decode, name = name }
+end
+
+---Get or create; returns at once.
+function M.new(node, name, given, level)
+  given = options.check("node:emitter", given, RULES, level - 2)
+  local fields, payloads = {}, {}
+  for event, wanted in pairs(given.codecs or {}) do
+    if type(event) ~= "string" then
+      error("node:emitter: option 'codecs' maps events to codecs: { photo = 'raw' }", level)
+    end
+    fields[event] = codecs.resolve("node:emitter", "codecs." .. event, wanted, node.cluster_settings.codecs, level)
+    payloads[event] = payload_codec(event, fields[event])
+  end
+  local self = object.new(node, Emitter, name, {
+    kind = "emitter",
+    key = codecs.raw,
+    value = codecs.msgpack,
+    fields = fields,
+    events = EVENTS,
+    options = given,
+  })
+  self.listeners, self.metas, self.payloads, self.received, self.sent = {}, {}, payloads, 0, 0
+  self.subscriptions = setmetatable({
+    emitter = self,
+    handlers = local_events.new(("subscriptions of emitter '%s'"):format(name), SUBSCRIPTION_EVENTS, function()
+      object.follow(self)
+    end),
+  }, Subscriptions)
+  M.serve(node)
+  return self
+end
+
+return M
