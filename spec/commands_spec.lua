@@ -12,7 +12,7 @@ describe("the command line", function()
 
   it("tells its version and opens every help with examples", function()
     assert.matches("^holt %d+%.%d+%.%d+$", select(2, output_of("--version")))
-    for _, verb in ipairs { "", "run", "up", "demo", "bench", "explain" } do
+    for _, verb in ipairs { "", "run", "up", "demo", "status", "get", "set", "push", "pop", "keys", "member", "bench", "explain" } do
       local code, out = output_of(table.unpack(verb == "" and { "--help" } or { verb, "--help" }))
       assert.same(0, code)
       assert.matches("^Examples:\n  %S", out)
@@ -23,7 +23,7 @@ describe("the command line", function()
   it("names what was mistyped, and the nearest that there is", function()
     for said, arguments in pairs {
       ["there is no verb 'demoo', did you mean: holt demo"] = { "demoo" },
-      ["there is no verb 'status'; see: holt --help"] = { "status" },
+      ["there is no verb 'frobnicate'; see: holt --help"] = { "frobnicate" },
       ["there is no verb '--vresion', did you mean: holt --version"] = { "--vresion" },
       ["run: unknown option --naem, did you mean --name?"] = { "run", "--naem", "x", "a.lua" },
       ["run: '--timeout' must be at least 0.001, but it is 0"] = { "run", "--timeout=0", "a.lua" },

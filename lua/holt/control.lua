@@ -1,6 +1,6 @@
 --- The control socket: what a running node answers to this user's other programs.
 -- One JSON object a line: { "id": 1, "op": "eval", "code": "return 1+1" } gives { "id": 1, "ok": true, "value": [2] };
--- a failure gives { "id": 1, "ok": false, "error": { "code": …, "message": … } }. Operations: eval, status, emit, stop.
+-- a failure gives { "id": 1, "ok": false, "error": { "code": …, "message": … } }. Operations: eval, status, emit, object, stop.
 -- @module holt.control
 local core = require("holt.core")
 local errors = require("holt.errors")
@@ -149,6 +149,11 @@ function operations.emit(context, request)
     end
   end
   return assert(node:emit(request.subject, table.unpack(arguments, 1, count)))
+end
+
+---Shared objects and the membership: { "op": "object", "method": "get", "name": "stock", "key": "apple" }.
+function operations.object(context, request)
+  return require("holt.collections.shell").answer(context.nodes[#context.nodes], request)
 end
 
 function operations.stop(context)

@@ -1,5 +1,5 @@
 --- The command line: finds the verb, reads its arguments, runs it.
--- Exit codes: 0 done, 1 failed, 2 usage, 4 time-out. stdout is data, stderr is talk.
+-- Exit codes: 0 done, 1 failed, 2 usage, 3 no quorum, 4 time-out, 6 outcome unknown. stdout is data, stderr is talk.
 -- @module holt.cli
 local args = require("holt.cli.args")
 local core = require("holt.core")
@@ -8,7 +8,20 @@ local term = require("holt.cli.term")
 
 local M = {}
 
-local VERBS = { "run", "up", "demo", "bench", "explain" }
+local VERBS = {
+  "run",
+  "up",
+  "demo",
+  "status",
+  "get",
+  "set",
+  "push",
+  "pop",
+  "keys",
+  "member",
+  "bench",
+  "explain",
+}
 
 local function general_help()
   local lines = {

@@ -33,6 +33,7 @@ local verb = {
     { "backoff-max", value = "SECONDS", help = "longest such wait (30)", kind = "seconds" },
     { "request-timeout", value = "SECONDS", help = "how long a call waits when it is not told (5)", kind = "seconds" },
     { "drain-timeout", value = "SECONDS", help = "how long an end waits for acknowledgements and answers", kind = "seconds" },
+    { "data", value = "FOLDER", help = "keep the cluster's log and snapshots here (in memory)" },
     { "insecure", help = "may listen outside this machine without encryption" },
     { "topology", "t", value = "FILE", help = "take this node's settings from a topology file" },
     { "control", value = "PATH", help = "place of the control socket, or \"none\"" },

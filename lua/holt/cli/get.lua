@@ -1,0 +1,2 @@
+--- holt get: see holt.cli.objects.
+return require("holt.cli.objects").get

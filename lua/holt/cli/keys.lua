@@ -1,0 +1,2 @@
+--- holt keys: see holt.cli.objects.
+return require("holt.cli.objects").keys

@@ -1,0 +1,2 @@
+--- holt member: see holt.cli.objects.
+return require("holt.cli.objects").member

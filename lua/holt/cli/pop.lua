@@ -1,0 +1,2 @@
+--- holt pop: see holt.cli.objects.
+return require("holt.cli.objects").pop

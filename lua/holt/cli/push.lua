@@ -1,0 +1,2 @@
+--- holt push: see holt.cli.objects.
+return require("holt.cli.objects").push

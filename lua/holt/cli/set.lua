@@ -1,0 +1,2 @@
+--- holt set: see holt.cli.objects.
+return require("holt.cli.objects").set

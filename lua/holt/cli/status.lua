@@ -1,0 +1,2 @@
+--- holt status: see holt.cli.objects.
+return require("holt.cli.objects").status

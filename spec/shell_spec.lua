@@ -1,0 +1,124 @@
+local core = require("holt.core")
+local json = require("holt.json")
+local nodes = require("spec.helper.nodes")
+
+local SCRIPT = [[
+  local holt = require "holt"
+  local others = {}
+  for address in (arg[1] or ""):gmatch("[^,]+") do others[#others + 1] = address end
+  node = holt.node { connect = others, cluster = { name = "shell", members = MEMBERS, election_timeout = 0.3, heartbeat = 0.03 } }
+]]
+
+-- Three processes that form one cluster.
+local function start(count)
+  local list, addresses = {}, {}
+  for i = 1, count do
+    list[i] = nodes.start({
+      name = "n" .. i,
+      script = SCRIPT:gsub("MEMBERS", count),
+      args = { table.concat(addresses, ",") },
+    })
+    addresses[i] = list[i]:address()
+  end
+  for _, node in ipairs(list) do
+    assert.is_true(node:eval("assert(node:ready(20))"))
+  end
+  return list
+end
+
+local function shell(node, ...)
+  local words = { ... }
+  words[#words + 1] = "--control=" .. node.control
+  local program = nodes.holt(table.unpack(words))
+  local code = program:wait()
+  return code, program:output("stdout"), program:output("stderr")
+end
+
+describe("the shell", function()
+  nodes.guard(before_each, after_each)
+
+  it("reads and writes the shared objects of a running node", function()
+    local node = start(1)[1]
+    assert.same({ 0, "", "" }, { shell(node, "set", "stock", "apple", "10") })
+    assert.same({ 0, "10", "" }, { shell(node, "get", "stock", "apple") })
+    assert.equal("integer", node:eval("return math.type(node:map('stock'):get('apple'))"))
+    assert.same({ 0, "", "" }, { shell(node, "set", "stock", "pear", '{"qty":3}') })
+    assert.equal(3, node:eval("return node:map('stock'):get('pear').qty"))
+    assert.equal(0, (shell(node, "set", "stock", "7", "x", "--json-key")))
+    assert.equal("x", node:eval("return node:map('stock'):get(7)"))
+    assert.same({ 1, "", "holt: 'stock' has nothing under plum" }, { shell(node, "get", "stock", "plum") })
+    assert.equal("7\npear\napple", select(2, shell(node, "keys", "stock")))
+    assert.same({ 0, "", "" }, { shell(node, "push", "jobs", "a", "[1]") })
+    assert.same({ 0, "a", "" }, { shell(node, "get", "jobs") })
+    assert.same({ 0, "a", "" }, { shell(node, "pop", "jobs") })
+    assert.same({ 0, "[1]", "" }, { shell(node, "pop", "jobs", "--wait", "5") })
+    assert.same({ 1, "", "holt: queue 'jobs' is empty" }, { shell(node, "pop", "jobs") })
+    assert.matches("map +3  stock\nqueue +0  jobs", select(2, shell(node, "keys")))
+    local code, _, said = shell(node, "push", "stock", "x")
+    assert.equal(1, code)
+    assert.matches("'stock' is a map, not a queue", said)
+  end)
+
+  it("says which node it cannot reach, and what was left out", function()
+    local code = nodes.holt("get", "stock", "--node", "nobody-here"):wait()
+    assert.equal(1, code)
+    local program = nodes.holt_with({ HOLT_NAME = false, HOLT_CONTROL = false }, "get", "stock")
+    assert.equal(2, program:wait())
+    assert.matches("which node", program:output("stderr"))
+  end)
+end)
+
+describe("three processes", function()
+  nodes.guard(before_each, after_each)
+
+  it("form one cluster, show it to the shell, lose their leader and go on, and say so without a majority", function()
+    local list = start(3)
+    local _, out = shell(list[1], "status")
+    assert.matches("cluster +shell +member, role %l+, term %d+, leader n%d", out)
+    assert.matches("quorum +yes", out)
+    local status = json.decode(select(2, shell(list[2], "status", "--json")))
+    assert.equal(3, #status.members)
+    assert.equal(0, (shell(list[3], "set", "stock", "apple", "1")))
+    for _, node in ipairs(list) do
+      assert.same({ 0, "1", "" }, { shell(node, "get", "stock", "apple") })
+    end
+    local leader
+    for i, node in ipairs(list) do
+      if node.name == status.leader then
+        leader = table.remove(list, i)
+        break
+      end
+    end
+    leader:kill()
+    local before = core.now()
+    assert.same({ 0, "", "" }, { shell(list[1], "set", "stock", "apple", "2", "--timeout", "10") })
+    assert.is_true(core.now() - before < 10)
+    assert.same({ 0, "2", "" }, { shell(list[2], "get", "stock", "apple", "--timeout", "10") })
+    list[2]:kill()
+    local code = shell(list[1], "set", "stock", "apple", "3", "--timeout", "1")
+    assert.is_true(code == 3 or code == 6)
+    local later, _, said = shell(list[1], "set", "stock", "apple", "3", "--timeout", "1")
+    assert.equal(3, later)
+    assert.matches("no_quorum", said)
+    assert.same({ 0, "2", "" }, { shell(list[1], "get", "stock", "apple", "--local") })
+    _, out = shell(list[1], "status")
+    assert.matches("quorum +NO for", out)
+  end)
+
+  it("hand leadership over and take out one that is gone, by the shell", function()
+    local list = start(3)
+    local leader = json.decode(select(2, shell(list[1], "status", "--json"))).leader
+    local next_name = leader == "n1" and "n2" or "n1"
+    assert.same({ 0, "", "" }, { shell(list[3], "member", "transfer", next_name, "--timeout", "5") })
+    nodes.until_true(function()
+      return list[3]:eval("return node:leader()") == next_name
+    end)
+    local gone = next_name == "n2" and list[1] or list[2]
+    gone:kill()
+    local rest = gone == list[1] and list[2] or list[1]
+    assert.same({ 0, "", "" }, { shell(rest, "member", "remove", gone.name, "--timeout", "10") })
+    local _, out = shell(rest, "member")
+    assert.is_nil(out:find(gone.name, 1, true))
+    assert.matches("leader", out)
+  end)
+end)
