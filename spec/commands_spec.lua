@@ -225,4 +225,19 @@ describe("the command line", function()
     assert.same({ "bus_raw_64B received events/s", "bus_raw_1KiB received events/s", "bus_msgpack_5f received events/s",
       "bus_rtt_64B p50 us", "bus_rtt_64B p99 us", "bus_call_64B p50 us", "bus_call_64B p99 us" }, got)
   end)
+
+  it("measures a cluster of three processes, in memory and on disk", function()
+    local json = require("holt.json")
+    local got = {}
+    for _, workload in ipairs { "cluster_mem_c64", "cluster_durable_seq" } do
+      local code, out = output_of("bench", "cluster", "--json", "--seconds", "0.2", "--only", workload)
+      assert.same(0, code)
+      for line in out:gmatch("[^\n]+") do
+        local row = json.decode(line)
+        assert.is_true(row.value > 0)
+        got[#got + 1] = row.workload .. " " .. row.metric .. " " .. row.unit
+      end
+    end
+    assert.same({ "cluster_mem_c64 sets ops/s", "cluster_durable_seq p50 us", "cluster_durable_seq p99 us" }, got)
+  end)
 end)

@@ -420,8 +420,10 @@ bool holt__cluster_is_ready(const struct holt_cluster *c) {
 }
 
 uint64_t holt_cluster_member_id(struct holt_cluster *c, const char *name) {
-  const struct holt__label *label = holt__machine_named(&c->machine, name);
-  return label ? label->id : 0;
+  const struct holt_raft_conf *conf = c->raft ? holt_raft_conf(c->raft) : &c->machine.conf;
+  for (uint32_t i = conf->count; i-- > 0;) /* by whatever is known of it, its label may still be under way */
+    if (strcmp(holt_cluster_member_name(c, conf->members[i].id), name) == 0) return conf->members[i].id;
+  return 0;
 }
 
 const char *holt_cluster_member_name(struct holt_cluster *c, uint64_t id) {

@@ -1,6 +1,7 @@
 --- holt bench: how fast, between two processes that it starts itself. Handlers and emits are Lua.
 -- The parent starts a sink and a source (`holt bench bus --role …`); the source drives one workload after the other and
 -- prints a line for each result, the sink measures what it receives.
+local bench_cluster = require("holt.cli.bench_cluster")
 local children = require("holt.cli.children")
 local core = require("holt.core")
 local json = require("holt.json")
@@ -8,21 +9,26 @@ local term = require("holt.cli.term")
 
 local verb = {
   name = "bench",
-  usage = "holt bench bus [--json] [--seconds N]",
-  summary = "Measure events a second and round trips between two processes on this machine.",
+  usage = "holt bench bus|cluster [--json] [--seconds N]",
+  summary = "Measure events and round trips between two processes, or a cluster of three, on this machine.",
   examples = {
     { "holt bench bus", "all workloads of the bus, 3 seconds each" },
+    { "holt bench cluster", "sets in memory and on disk, local reads, a leader's death" },
     { "holt bench bus --json --seconds 10", "one JSON object a line: workload, metric, value, unit" },
   },
   flags = {
     { "json", help = "print one JSON object a line" },
     { "seconds", "s", value = "N", help = "for each workload (3)", kind = "seconds", min = 0.1 },
     { "only", value = "WORKLOAD", help = "this workload only",
-      values = { "bus_raw_64B", "bus_raw_1KiB", "bus_msgpack_5f", "bus_rtt_64B", "bus_call_64B" } },
-    { "role", is_hidden = true, value = "ROLE", help = "be the sink or the source", values = { "sink", "source" } },
-    { "connect", is_hidden = true, value = "ADDRESS", help = "with --role source: the sink" },
+      values = table.move(bench_cluster.WORKLOADS, 1, #bench_cluster.WORKLOADS, 6,
+        { "bus_raw_64B", "bus_raw_1KiB", "bus_msgpack_5f", "bus_rtt_64B", "bus_call_64B" }) },
+    { "role", is_hidden = true, value = "ROLE", help = "be a part of it", values = { "sink", "source", "member" } },
+    { "connect", is_hidden = true, value = "ADDRESS", help = "the sink, or a member" },
+    { "member", is_hidden = true, value = "NAME", help = "with --role member" },
+    { "workload", is_hidden = true, value = "LIST", help = "with --role member: drive these" },
+    { "directory", is_hidden = true, value = "DIR", help = "with --role member: its data" },
   },
-  arguments = { min = 1, max = 1, names = "what to measure (bus)" },
+  arguments = { min = 1, max = 1, names = "what to measure (bus, cluster)" },
 }
 
 local FLOWS = { "bus_raw_64B", "bus_raw_1KiB", "bus_msgpack_5f" }
@@ -205,8 +211,14 @@ local function show(values, result)
 end
 
 function verb.run(values, arguments)
-  if arguments[1] ~= "bus" then
-    term.say("there is nothing to measure called '%s'; there is: holt bench bus", arguments[1])
+  if values.role == "member" then
+    return bench_cluster.be_member(values)
+  elseif arguments[1] == "cluster" then
+    return bench_cluster.run(values, function(result)
+      show(values, result)
+    end)
+  elseif arguments[1] ~= "bus" then
+    term.say("there is nothing to measure called '%s'; there are: holt bench bus, holt bench cluster", arguments[1])
     return 2
   elseif values.role == "sink" then
     return be_sink(values)
