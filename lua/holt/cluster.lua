@@ -255,6 +255,7 @@ function Node:join(addresses)
       return nil, err
     end
   end
+  core.cluster_rejoin(self)
   return true
 end
 

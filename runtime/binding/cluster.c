@@ -211,6 +211,13 @@ static int l_objects(lua_State *L) {
   return 1;
 }
 
+/* cluster_rejoin(node) */
+static int l_rejoin(lua_State *L) {
+  struct holt_cluster *cluster = holt__open_cluster(holt__check_node(L, 1), NULL);
+  if (cluster != NULL) holt_cluster_rejoin(cluster);
+  return 0;
+}
+
 /* unblockable(f, …) -> what f gives; a call that must wait raises `cannot_block` within */
 static int l_unblockable(lua_State *L) {
   struct holt_script *script = holt_script_of(L);
@@ -232,6 +239,7 @@ void holt__binding_cluster(lua_State *L) {
                                        {"cluster_member", l_member},
                                        {"cluster_self", l_self},
                                        {"cluster_objects", l_objects},
+                                       {"cluster_rejoin", l_rejoin},
                                        {"unblockable", l_unblockable},
                                        {"cluster_wants_commits", l_wants_commits},
                                        {NULL, NULL}};

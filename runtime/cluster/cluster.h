@@ -128,6 +128,9 @@ void holt_cluster_cancel(struct holt_cluster *cluster, struct holt_cluster_reque
 /* Leave: a leader hands over first; done when the others have agreed. */
 void holt_cluster_leave(struct holt_cluster *cluster, struct holt_cluster_request *request,
                         uint64_t timeout_ms);
+/* After a leave: be a member again, under a new id, of the cluster that the nodes next to us are in. Without
+ * effect on a node that has not left. */
+void holt_cluster_rejoin(struct holt_cluster *cluster);
 /* Hand leadership to the member of that name; NULL: to the best one. */
 void holt_cluster_transfer(struct holt_cluster *cluster, struct holt_cluster_request *request,
                            const char *name, uint64_t timeout_ms);

@@ -157,6 +157,13 @@ void holt__member_gone(struct holt_cluster *c) {
   end_request(&c->leaving, 0);
 }
 
+void holt_cluster_rejoin(struct holt_cluster *c) {
+  if (c->is_closed || c->state != STATE_LEFT) return;
+  c->config.members = 0; /* it begins none by itself */
+  c->state = STATE_EMPTY;
+  holt__form_say_hello(c);
+}
+
 /* --- Asked for here ------------------------------------------------------------------------------------ */
 
 static bool take_place(struct holt_cluster *c, struct holt_cluster_request **place,

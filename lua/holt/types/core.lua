@@ -446,6 +446,9 @@ function core.cluster_self(node) end
 function core.cluster_objects(node) end
 
 ---@param node holt.Node
+function core.cluster_rejoin(node) end
+
+---@param node holt.Node
 ---@param is_wanted boolean
 function core.cluster_wants_commits(node, is_wanted) end
 
