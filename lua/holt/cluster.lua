@@ -385,6 +385,21 @@ M.Office.__close = M.Office.close
 
 --- Shared objects ----------------------------------------------------------------------------------------------------
 
+-- Whether two tables of options ask for the same, at a glance.
+local function is_alike(a, b)
+  for key, value in pairs(a) do
+    if b[key] ~= value then
+      return false
+    end
+  end
+  for key in pairs(b) do
+    if a[key] == nil then
+      return false
+    end
+  end
+  return true
+end
+
 local function open(self, kind, name, given)
   check_member(self, kind, 3)
   if type(name) ~= "string" or name == "" or #name > 255 or name:find("\0", 1, true) then
@@ -392,10 +407,16 @@ local function open(self, kind, name, given)
   end
   local id = kind .. "\0" .. name
   local list = self.objects_open[id] or {}
-  if given == nil and list[1] then
-    return list[#list]
+  for i = #list, 1, -1 do
+    if given == nil or (type(given) == "table" and is_alike(given, list[i].given)) then
+      return list[i]
+    end
   end
   local object = require("holt.collections." .. kind).new(self, name, given, 4)
+  object.given = {}
+  for key, value in pairs(given or {}) do -- a copy: the script may change its table
+    object.given[key] = value
+  end
   self.objects_open[id] = list
   list[#list + 1] = object
   return object

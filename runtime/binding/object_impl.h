@@ -51,10 +51,13 @@ int holt__key_push(lua_State *L, const struct lua_object *object, struct holt_bu
                    struct holt_err *err);
 int holt__value_push(lua_State *L, const struct lua_object *object, struct holt_buf bytes,
                      struct holt_err *err);
-/* The parts of an emitter's key: pushes the event's name, then the member's id. */
+/* look.c. The parts of an emitter's key: pushes the event's name, then the member's id. */
 void holt__subscription_push(lua_State *L, struct holt_buf key);
 
-/* command.c: adds its functions to the table below the metatable of boxes, which is on top and stays. */
+/* look.c, command.c: add their functions to the table below the metatable of boxes, which is on top and
+ * stays.
+ */
+void holt__binding_look(lua_State *L);
 void holt__binding_commands(lua_State *L);
 /* Calls under way about this object end with HOLT_ECLOSED. */
 void holt__object_calls_shut(struct lua_object *object);

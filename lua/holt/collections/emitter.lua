@@ -4,136 +4,21 @@ local cluster = require("holt.cluster")
 local codec = require("holt.codec")
 local codecs = require("holt.collections.codecs")
 local core = require("holt.core")
-local local_events = require("holt.emitter")
 local errors = require("holt.errors")
 local object = require("holt.collections.object")
 local options = require("holt.options")
+local subscriptions = require("holt.collections.subscriptions")
 
 local M = {}
 
 local OP = object.OP
+local name_of, members_of = subscriptions.name_of, subscriptions.members_of
 
 local RULES = { codecs = { "table" }, request_timeout = { "seconds" } }
 local SUBSCRIBE_RULES = { meta = { "any" }, timeout = { "seconds" } }
 local HAS_RULES = { own = { "boolean" }, linearizable = { "boolean" }, timeout = { "seconds" } }
 local EVENTS = { "close" }
-local SUBSCRIPTION_EVENTS = { "added", "updated", "removed" }
 local SUBJECT = "_holt.emitter.%016x"
-
---- Who listens to what -----------------------------------------------------------------------------------------------
-
----@class holt.Subscriptions
-local Subscriptions = {}
-Subscriptions.__index = Subscriptions
-
--- Name of a member; of one that left, the name it had.
-local function name_of(node, id)
-  local name = core.cluster_member(node, id)
-  if name then
-    node.member_names[id] = name
-  end
-  return name or node.member_names[id] or ("%016x"):format(id)
-end
-
-local function each(self)
-  local next_entry, err, _, view = core.object_pairs(self.emitter[1])
-  if not next_entry then
-    error(err, 0)
-  end
-  return next_entry, nil, nil, view
-end
-
--- Ids of the members that listen to an event.
-local function members_of(self, event)
-  local list = {}
-  for name, id in each(self) do
-    if name == event then
-      list[#list + 1] = id
-    end
-  end
-  return list
-end
-
----How many subscriptions there are: one for each event and node.
-function Subscriptions:size()
-  return (core.object_size(self.emitter[1]))
-end
-
----The events that somebody listens to.
-function Subscriptions:events()
-  local list, last = {}, nil
-  for event in each(self) do
-    if event ~= last then
-      list[#list + 1], last = event, event
-    end
-  end
-  return list
-end
-
----For each event, node and metadata, as they were when the loop began.
-function Subscriptions:pairs()
-  local next_entry, _, _, view = each(self)
-  local node = self.emitter.node
-  return function()
-    local event, id, meta = next_entry()
-    if event ~= nil then
-      return event, name_of(node, id), meta
-    end
-  end, nil, nil, view
-end
-
----Who listens to an event: metadata by node; holt.null where it has none.
-function Subscriptions:get(event)
-  local found = {}
-  for name, id, meta in each(self) do
-    if name == event then
-      if meta == nil then
-        meta = core.null
-      end
-      found[name_of(self.emitter.node, id)] = meta
-    end
-  end
-  return found
-end
-
----Whether anybody, or that node, listens to an event.
-function Subscriptions:has(event, node)
-  local found = self:get(event)
-  if node == nil then
-    return next(found) ~= nil
-  end
-  return found[node] ~= nil
-end
-
----The nodes that listen to an event, or to anything at all.
-function Subscriptions:nodes(event)
-  local seen, list = {}, {}
-  for name, node in self:pairs() do
-    if (event == nil or name == event) and not seen[node] then
-      seen[node] = true
-      list[#list + 1] = node
-    end
-  end
-  table.sort(list)
-  return list
-end
-
----Run `f(event, node, meta)` when a subscription was `added` or `removed`, `f(event, node, new, old)` when `updated`.
-function Subscriptions:on(name, f)
-  local_events.add(self.handlers, "on", name, f, 3)
-  return self
-end
-
----The same, for the next time only.
-function Subscriptions:once(name, f)
-  local_events.add(self.handlers, "once", name, f, 3)
-  return self
-end
-
----Take a handler away; without one all of that name.
-function Subscriptions:off(name, f)
-  return self.handlers:off(name, f)
-end
 
 --- The emitter -------------------------------------------------------------------------------------------------------
 
@@ -574,12 +459,9 @@ function M.new(node, name, given, level)
     options = given,
   })
   self.listeners, self.metas, self.payloads, self.received, self.sent = {}, {}, payloads, 0, 0
-  self.subscriptions = setmetatable({
-    emitter = self,
-    handlers = local_events.new(("subscriptions of emitter '%s'"):format(name), SUBSCRIPTION_EVENTS, function()
-      object.follow(self)
-    end),
-  }, Subscriptions)
+  self.subscriptions = subscriptions.new(self, function()
+    object.follow(self)
+  end)
   M.serve(node)
   return self
 end
