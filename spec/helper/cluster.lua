@@ -13,7 +13,7 @@ local nodes, serial = {}, 0
 ---@param options table
 ---@return holt.Node
 function M.node(options)
-  options.transport = "memory"
+  options.transport = options.transport or "memory"
   local node = holt.node(options)
   nodes[#nodes + 1] = node
   return node
