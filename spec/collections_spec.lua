@@ -425,6 +425,26 @@ describe("a shared", function()
       cluster.expect({ "added fire n1 1", "updated fire n1 2 1", "removed fire n1 2" }, told)
     end)
 
+    it("has a codec for each event that needs one", function()
+      local pack = { function(a, b)
+        return a .. "," .. b
+      end, function(bytes)
+        return bytes:match("(.*),(.*)")
+      end }
+      local alerts, got = node:emitter("alerts", { codecs = { photo = "raw", pair = pack } }), {}
+      for _, event in ipairs({ "photo", "pair" }) do
+        alerts:subscribe(event, function(...)
+          got[event] = { ... }
+        end)
+      end
+      alerts:publish("photo", "\0\255")
+      alerts:publish("pair", "a", "b")
+      assert.same({ photo = { "\0\255" }, pair = { "a", "b" } }, got)
+      assert.equal("codec", select(2, alerts:publish("photo", 1, 2)).code)
+      local other = node:emitter("alerts", { codecs = { photo = "json" } })
+      assert.equal("option_conflict", select(2, other:subscribe("photo", print)).code)
+    end)
+
     it("counts a handler that raises as one that handled it, and makes it an error event", function()
       local alerts = node:emitter("alerts")
       local heard

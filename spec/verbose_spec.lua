@@ -649,7 +649,7 @@ describe("docs/coming-from.md", function()
     local missing, count = {}, 0
     for line in io.lines("docs/coming-from.md") do
       local shown = line:match("^|.*|%s*(.-)%s*|$")
-      if shown and shown ~= "shown by" and not shown:find("^%-+$") then
+      if shown and shown ~= "" and shown ~= "shown by" and not shown:find("^%-+$") then
         local file
         for part in (shown .. " · "):gmatch("(.-) · ") do
           local other, name = part:match("^([%w_]+): (.*)$")
