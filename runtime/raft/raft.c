@@ -113,7 +113,6 @@ void holt_raft_status(const struct holt_raft *r, struct holt_raft_status *out) {
       .applied = r->applied,
       .snapshot_index = r->snapshot.index,
       .conf_index = r->conf_index,
-      .sending_index = r->role == HOLT_RAFT_LEADER ? r->sending.index : 0,
       .uncommitted_bytes = r->uncommitted_bytes,
       .log_bytes = r->log.bytes,
       .refused_messages = r->refused_messages,
@@ -123,6 +122,8 @@ void holt_raft_status(const struct holt_raft *r, struct holt_raft_status *out) {
   out->peer_count = r->progress_count;
   for (size_t i = 0; i < r->progress_count; i++) {
     const struct holt__raft_progress *p = &r->progress[i];
+    if (p->state == PROGRESS_SNAPSHOT && p->snapshot_index == r->sending.index)
+      out->sending_index = r->sending.index;
     out->peers[i] = (struct holt_raft_peer_status){
         .id = p->id, .match = p->match, .next = p->next, .heard_ms = p->heard_ms, .state = p->state};
   }

@@ -427,6 +427,7 @@ static void tell_status(struct lab_node *n) {
   words_add(lab.trace, ", last %u stable %u commit %u applied %u", (unsigned)s.last, (unsigned)s.stable,
             (unsigned)s.commit, (unsigned)s.applied);
   if (s.snapshot_index) words_add(lab.trace, " snapshot %u", (unsigned)s.snapshot_index);
+  if (s.sending_index) words_add(lab.trace, " sending %u", (unsigned)s.sending_index);
   if (s.is_installing) words_add(lab.trace, " installing");
   if (s.is_failed) words_add(lab.trace, " failed");
   words_add(lab.trace, ": \"%s\"\n", n->state);
