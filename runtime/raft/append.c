@@ -94,6 +94,7 @@ static bool take(struct holt_raft *r, const struct holt_raft_message *m) {
     }
     conf_changes = r->conf_index >= from && !HOLT_BUG(21); /* roll the membership back */
     holt__raft_log_truncate(r, from);
+    if (r->matched >= from) r->matched = from - 1;
   }
   for (size_t i = r->copy_from; i < m->count; i++) {
     struct holt_raft_entry entry = m->entries[i];
