@@ -205,6 +205,8 @@ describe("the command line", function()
     local out = demo:output("stdout")
     assert.matches("perch  was ended by SIGKILL", out)
     assert.matches("perch  catches up: #%d+ of otter", out)
+    assert.matches("leads the cluster", out)
+    assert.matches("map: %d+ writes acknowledged, all of them on all three members", out)
     assert.matches("emitted %d+, handled %d+ of %d+, lost 0: nothing was lost$", out)
     assert.not_matches("\27", out) -- no colour outside a terminal
     for line in out:gmatch("[^\n]+") do

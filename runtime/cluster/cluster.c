@@ -234,6 +234,7 @@ void holt__cluster_discard(struct holt_cluster *c) {
   set_role(c, HOLT_RAFT_FOLLOWER);
   set_leader(c, 0);
   c->cluster_id = c->term = c->commit_told = 0;
+  c->client = holt_env_random(c->env) | 1; /* the sessions of the member it was go with that one */
   c->is_session_open = c->is_joined = false;
   c->state = STATE_EMPTY;
   memset(&c->conf_told, 0, sizeof c->conf_told);

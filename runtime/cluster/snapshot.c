@@ -25,11 +25,16 @@ static void keep(struct holt_cluster *c, const struct holt_raft_snapshot *meta, 
   memset(bytes, 0, sizeof *bytes);
 }
 
+/* One file at a time, and none before the log names the last one: the one before that goes with the next. */
+static bool may_write_file(const struct holt_cluster *c) {
+  return !c->disk_job && (!c->dir || c->snapshot_seq <= c->driver.durable);
+}
+
 /* --- Taking -------------------------------------------------------------------------------------------- */
 
 int holt__snapshot_take(void *arg, const struct holt_raft_snapshot *snapshot) {
   struct holt_cluster *c = arg;
-  if (c->freezing.index != 0 || c->disk_job) return HOLT_EBUSY;
+  if (c->freezing.index != 0 || !may_write_file(c)) return HOLT_EBUSY;
   c->freezing = *snapshot;
   c->crc = 0;
   holt__machine_freeze(&c->machine, &c->freeze);
@@ -128,7 +133,7 @@ static void thaw_done(struct holt_cluster *c, int code, struct holt_writer *byte
 }
 
 static void thaw_finish(struct holt_cluster *c) {
-  if (!c->is_thawed || c->disk_job) return; /* one file at a time */
+  if (!c->is_thawed || !may_write_file(c)) return;
   c->is_thawed = false;
   if (c->thaw_code == 0 && c->dir) {
     c->is_thaw_written = true;
@@ -175,7 +180,7 @@ void holt__snapshot_turn(struct holt_cluster *c) {
 }
 
 bool holt__snapshot_has_work(const struct holt_cluster *c) {
-  return (c->freezing.index != 0 && c->freeze.frozen) || (c->is_thawed && !c->disk_job);
+  return (c->freezing.index != 0 && c->freeze.frozen) || (c->is_thawed && may_write_file(c));
 }
 
 void holt__snapshot_free(struct holt_cluster *c) {

@@ -15,7 +15,7 @@ local PATIENCE = 10 -- seconds to wait for what is still on its way
 local verb = {
   name = "demo",
   usage = "holt demo",
-  summary = "Three nodes that talk, lose one of them, and heal; ends by itself after about 12 seconds.",
+  summary = "Three nodes that talk and share a map, lose one of them, and heal; ends by itself after about 12 seconds.",
   examples = {
     { "holt demo", "watch it" },
     { "NO_COLOR=1 holt demo | tee demo.txt", "without colour, into a file too" },
@@ -37,10 +37,24 @@ local function be_node(values)
     listen = values.listen,
     connect = values.connect,
     backoff_max = 0.5,
+    cluster = { name = "demo", members = #NAMES },
   }
+  local map = node:map("numbers") -- the last number of each subject, alike on every member
   local function tell(...)
     io.stdout:write(table.concat({ ... }, " "), "\n")
     io.stdout:flush()
+  end
+  local function store(subject, number)
+    if map:set(subject, number) then
+      tell("stored", subject, tostring(number))
+    end
+  end
+  local function tell_map()
+    assert(node:barrier(PATIENCE))
+    for subject, number in map:pairs() do
+      tell("holds", subject, tostring(number))
+    end
+    tell("holds", "all", tostring(map:size()))
   end
   local is_stopping = false
   core.on_signal("SIGINT", function() end) -- the terminal tells us too, but the parent decides
@@ -50,6 +64,12 @@ local function be_node(values)
   end)
   core.on_signal("SIGUSR1", function()
     is_stopping = true
+  end)
+  core.on_signal("SIGUSR2", function()
+    core.go(tell_map)
+  end)
+  node.events:on("leader", function()
+    tell("leads")
   end)
   node.events:on("peer_connected", function(peer)
     tell("link", peer.name)
@@ -67,6 +87,7 @@ local function be_node(values)
       local value = math.floor((subject == "water.level" and 1.2 or 17.5) * 10 + core.random() % 9) / 10
       assert(node:emit(subject, number, value))
       tell("emitted", tostring(number), subject, tostring(value))
+      core.go(store, subject, number)
     end
   end
   return nil
@@ -162,6 +183,23 @@ function told.link(show, child, other)
   show:line(child.name, "linked with " .. named(other))
   show.is_up[child.name] = true
   show.links = show.links + 1
+end
+
+function told.leads(show, child)
+  if show.group.is_stopping then
+    return -- the last one standing: nothing to watch any more
+  end
+  show:line(child.name, "leads the cluster that the three hold the map 'numbers' in")
+end
+
+function told.stored(show, _, subject, number)
+  show.stored[subject] = math.max(show.stored[subject] or 0, tonumber(number))
+  show.writes = show.writes + 1
+end
+
+function told.holds(show, child, subject, number)
+  show.holds[child.name] = show.holds[child.name] or {}
+  show.holds[child.name][subject] = tonumber(number)
 end
 
 function told.emitted(show, child, number, subject, value)
@@ -261,10 +299,33 @@ function Show:play()
     self.child[name].process:kill("USR1")
   end
   core.sleep(INTERVAL)
-  return wait_until(function()
+  wait_until(function()
     local _, wanted, handled = self:count()
     return handled == wanted
   end, PATIENCE)
+  for _, name in ipairs(NAMES) do
+    self.child[name].process:kill("USR2")
+  end
+  return wait_until(function()
+    return self:map_is_alike() ~= nil
+  end, PATIENCE)
+end
+
+-- Whether all members hold every write that was acknowledged; nil while one has not said what it holds.
+function Show:map_is_alike()
+  for _, name in ipairs(NAMES) do
+    if not (self.holds[name] and self.holds[name].all) then
+      return nil
+    end
+  end
+  for subject, number in pairs(self.stored) do
+    for _, name in ipairs(NAMES) do
+      if (self.holds[name][subject] or 0) < number then
+        return false
+      end
+    end
+  end
+  return next(self.stored) ~= nil
 end
 
 function Show:summary()
@@ -281,10 +342,13 @@ function Show:summary()
   if self.again > 0 then
     self:line(nil, ("%d came twice: handled, but unacknowledged at the kill"):format(self.again))
   end
+  local is_alike = self:map_is_alike()
+  self:line(nil, ("map: %d writes acknowledged, %s"):format(self.writes,
+    is_alike and "all of them on all three members" or term.paint(1, "red", "but not all are on every member")))
   local verdict = lost == 0 and emitted > 0 and term.paint(1, "green", "nothing was lost")
     or term.paint(1, "red", emitted > 0 and "see above what was lost" or "nothing was emitted")
   self:line(nil, ("emitted %d, handled %d of %d, lost %d: %s"):format(emitted, handled, wanted, lost, verdict))
-  return lost == 0 and emitted > 0
+  return lost == 0 and emitted > 0 and is_alike
 end
 
 function verb.run(values)
@@ -293,7 +357,7 @@ function verb.run(values)
   end
   local show = setmetatable({
     began = core.now(), group = children.new(), events = {}, order = {}, address = {}, child = {},
-    is_up = {}, ready = {}, links = 0, late = 0, again = 0,
+    is_up = {}, ready = {}, links = 0, late = 0, again = 0, stored = {}, holds = {}, writes = 0,
   }, Show)
   local addresses = free_addresses(#NAMES)
   for i, name in ipairs(NAMES) do
