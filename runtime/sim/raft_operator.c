@@ -140,11 +140,23 @@ static void churn(struct rsim *w, struct rsim_host *leader) {
   if (ask(w, leader, change)) holt__rsim_count(w, HOLT_RAFT_SIM_CHURN);
 }
 
+/* The order to begin was lost with those that had it, before anything was on a disk: it is given again. */
+static bool is_unborn(const struct rsim *w) {
+  for (unsigned i = 0; i < w->host_count; i++) {
+    const struct rsim_host *h = &w->hosts[i];
+    if (!h->is_up || h->paused_until_us > w->now_us || h->self->is_lost) return false;
+    if (holt__rsim_log_last(&h->log) > 0 || (i < w->first.count && w->first.members[i].id != h->self->id))
+      return false;
+  }
+  return true;
+}
+
 void holt__rsim_operator(struct rsim *w) {
   uint64_t mean = w->is_healing ? w->config.election_ms * 500u : w->config.mean_fault_ms * 500u;
   holt__rsim_at(w, mean / 2 + holt_rand_next(&w->operator_rand) % (mean + 1),
                 (struct rsim_event){.type = RSIM_OPERATOR});
   struct rsim_host *leader = holt__rsim_leader(w);
+  if (leader == NULL && is_unborn(w)) holt__rsim_bootstrap(w);
   if (leader == NULL || leader->paused_until_us > w->now_us || w->phase > 3) return;
   if (repair(w, leader) || w->is_healing || !holt__rsim_has(w, HOLT_RAFT_SIM_CHURN)) return;
   churn(w, leader);

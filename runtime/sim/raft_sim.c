@@ -201,12 +201,12 @@ static void run_one(struct rsim *w) {
   if (e.blob != NULL) holt__rsim_blob_free(w, e.blob);
 }
 
-static void bootstrap(struct rsim *w) {
+static void draw_first_members(struct rsim *w) {
   const struct holt_raft_sim_config *c = &w->config;
-  struct holt_raft_conf conf = {.count = c->voters + c->learners};
   unsigned followers = 0;
-  for (unsigned i = 0; i < conf.count; i++) {
-    struct holt_raft_member *m = &conf.members[i];
+  w->first = (struct holt_raft_conf){.count = c->voters + c->learners};
+  for (unsigned i = 0; i < w->first.count; i++) {
+    struct holt_raft_member *m = &w->first.members[i];
     w->hosts[i].self->was_member = true;
     *m = (struct holt_raft_member){.id = w->hosts[i].self->id, .role = HOLT_RAFT_VOTER, .can_lead = true};
     if (i >= c->voters) m->role = HOLT_RAFT_LEARNER;
@@ -217,10 +217,13 @@ static void bootstrap(struct rsim *w) {
       followers++;
     }
   }
-  struct holt_raft_event event = {.type = HOLT_RAFT_EV_BOOTSTRAP, .conf = &conf};
-  for (unsigned i = 0; i < conf.count && !w->has_failed; i++) {
+}
+
+void holt__rsim_bootstrap(struct rsim *w) {
+  struct holt_raft_event event = {.type = HOLT_RAFT_EV_BOOTSTRAP, .conf = &w->first};
+  for (unsigned i = 0; i < w->first.count && !w->has_failed; i++) {
     struct rsim_host *h = &w->hosts[i];
-    bool may_skip = !c->is_memory && !holt__rsim_has(w, HOLT_RAFT_SIM_DISK_ERROR);
+    bool may_skip = !w->config.is_memory && !holt__rsim_has(w, HOLT_RAFT_SIM_DISK_ERROR);
     if (i > 0 && may_skip && holt__rsim_chance(&w->rand, 500000))
       continue; /* it hears of it from the others */
     event.now_ms = holt__rsim_host_now(w, h);
@@ -254,7 +257,8 @@ static void build(struct rsim *w) {
   }
   holt__rsim_faults_start(w);
   for (unsigned i = 0; i < w->host_count && !w->has_failed; i++) holt__rsim_host_start(w, &w->hosts[i]);
-  bootstrap(w);
+  draw_first_members(w);
+  holt__rsim_bootstrap(w);
   holt__rsim_clients_start(w);
   holt__rsim_at(w, 100000, (struct rsim_event){.type = RSIM_OPERATOR});
 }

@@ -268,6 +268,7 @@ struct rsim {
 
   struct rsim_host hosts[RSIM_HOSTS];
   unsigned host_count;
+  struct holt_raft_conf first; /* the members at the beginning */
   struct rsim_incarnation **incarnations;
   size_t incarnation_count, incarnation_cap;
   struct holt_map by_id; /* id -> incarnation */
@@ -325,6 +326,9 @@ void holt__rsim_say(struct rsim *w, const char *format, ...) __attribute__((form
 void *holt__rsim_arena(struct rsim *w, size_t size_bytes);
 uint64_t holt__rsim_between(struct holt_rand *r, uint64_t low, uint64_t high);
 bool holt__rsim_chance(struct holt_rand *r, uint32_t ppm);
+
+/* Begin the cluster: somebody's order to those that run. */
+void holt__rsim_bootstrap(struct rsim *w);
 
 /* raft_net_sim.c */
 void holt__rsim_net_send(struct rsim *w, struct rsim_host *from, const struct holt_raft_message *message,
