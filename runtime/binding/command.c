@@ -104,10 +104,14 @@ static int fail(lua_State *L, struct lua_node *node, const struct blame *blame, 
   char missing[200] = "";
   struct holt_cluster *cluster = holt__open_cluster(node, NULL);
   if (code == HOLT_ENOLEADER && cluster != NULL) name_missing(cluster, missing, sizeof missing);
+  const char *more = missing;
+  if (code == HOLT_EUNKNOWN)
+    more = ": it may have been done, or may yet be; err:outcome(timeout) waits for the answer";
+  if (code == HOLT_ETOOLARGE) more = ": split it, or raise the option cluster.max_entry_bytes on all members";
   if ((code == HOLT_EWRONGKIND || code == HOLT_EOPTIONS) && blame->object != NULL)
     holt__object_blame(blame->object, code, &err);
   else
-    holt_err_set(&err, code, "%s: %s%s", blame->subject, holt_err_text(code), missing);
+    holt_err_set(&err, code, "%s: %s%s", blame->subject, holt_err_text(code), more);
   return holt_lua_fail(L, &err);
 }
 
