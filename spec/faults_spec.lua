@@ -12,12 +12,14 @@ local CLIENT = [[
     cluster = { name = "faults", join = CONNECT, voter = false, election_timeout = 0.3, heartbeat = 0.03 } }
   map, queue, record = node:map("counters"), node:queue("jobs"), node:record("last")
   is_over, running = false, 0
-  tally = { added = {}, open_adds = {}, pushed = {}, open_pushes = {}, popped = {}, open_pops = 0, errors = {}, calls = 0 }
+  tally = { added = {}, open_adds = {}, pushed = {}, open_pushes = {}, popped = {}, open_pops = 0, errors = {}, calls = 0,
+    late = 0 }
 
   -- What a call came to, its outcome asked for where it is unknown: true result…, or nil and the code.
   local function settle(done, value)
     tally.calls = tally.calls + 1
     if done == nil and value and value.code == "unknown" then
+      tally.late = tally.late + 1
       done, value = value:outcome(30)
     end
     if done == nil and value then
@@ -122,7 +124,10 @@ describe("members that are killed, paused and started again", function()
     local rounds = math.max(2, math.floor(10 * nodes.scale))
     for round = 1, rounds do
       local victim = voters[math.random(3)]
-      local fault = round == rounds and "all" or math.random() < 0.5 and "kill" or "pause"
+      local fault = math.random() < 0.5 and "kill" or "pause"
+      if round >= rounds - 1 then
+        fault = round == rounds and "all" or "stall"
+      end
       local before = clients[1]:eval("return tally.calls")
       if fault == "kill" then
         victim:kill()
@@ -136,6 +141,14 @@ describe("members that are killed, paused and started again", function()
           return clients[1]:eval("return tally.calls") > before + 200
         end)
         victim:resume()
+      elseif fault == "stall" then -- no majority, for longer than a call may take
+        voters[1]:pause()
+        voters[2]:pause()
+        nodes.until_true(function()
+          return clients[1]:eval("return tally.late + (tally.errors.no_quorum or 0) > 0")
+        end)
+        voters[1]:resume()
+        voters[2]:resume()
       else
         for _, voter in ipairs(voters) do
           voter.process:kill("KILL")
