@@ -384,6 +384,23 @@ describe("a shared", function()
       assert.same({ subscriptions = 1, received = 2, sent = 2 }, alerts:stats())
     end)
 
+    it("takes all of several tasks that begin to listen at once", function()
+      local alerts, got, tasks = node:emitter("alerts"), 0, {}
+      for i = 1, 5 do
+        tasks[i] = holt.go(function()
+          return alerts:subscribe("fire", function()
+            got = got + 1
+          end)
+        end)
+      end
+      for _, task in ipairs(tasks) do
+        assert.is_true(select(2, task:join(5)))
+      end
+      alerts:publish("fire")
+      assert.equal(5, got)
+      assert.equal(1, alerts.subscriptions:size())
+    end)
+
     it("withdraws from one event without dropping another", function()
       local alerts = node:emitter("alerts")
       local function f() end

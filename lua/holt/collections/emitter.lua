@@ -75,6 +75,22 @@ local function own(self, op, event, meta, expected, timeout)
   return done[1], object.decode(self[1], answers[1])
 end
 
+-- It may yet become known that this node listens, although the call has failed: then it is taken back.
+local function withdraw_late(self, event, err)
+  if not err.outcome then
+    return
+  end
+  core.go_quiet(function()
+    local done
+    repeat
+      done, err = err:outcome(10)
+    until done or err.code ~= "unknown" or self.closed
+    if done and not self.listeners[event] and not self.closed then
+      own(self, OP.remove, event, nil, nil, self.timeout)
+    end
+  end)
+end
+
 ---Run `f(...)` at each event of this name that anybody publishes. The first listener is made known to all members.
 function Emitter:subscribe(event, f, opts)
   check_event("subscribe", event)
@@ -83,16 +99,29 @@ function Emitter:subscribe(event, f, opts)
   if self.closed then
     return closed(self)
   end
+  local timeout = opts.timeout or self.timeout
   local list = self.listeners[event]
+  while list and list.asked do -- another task makes the first one known just now
+    local ok, late = list.asked:wait(timeout)
+    if not ok then
+      return nil, late
+    end
+    list = self.listeners[event]
+  end
   if list then
     list[#list + 1] = f
     return true
   end
-  self.listeners[event] = { f }
-  self.metas[event] = opts.meta
-  local done, err = own(self, OP.set, event, opts.meta, nil, opts.timeout or self.timeout)
-  if done == nil then
+  list = { f, asked = core.gate() }
+  self.listeners[event], self.metas[event] = list, opts.meta
+  local done, err = own(self, OP.set, event, opts.meta, nil, timeout)
+  if done == nil and self.listeners[event] == list then
     self.listeners[event], self.metas[event] = nil, nil
+  end
+  list.asked:open()
+  list.asked = nil
+  if done == nil then
+    withdraw_late(self, event, err)
     return nil, err
   end
   return true
