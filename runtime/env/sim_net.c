@@ -167,7 +167,8 @@ static int end_write(struct holt_stream *stream, const void *data, size_t len) {
 
 static void reset_peer(struct sim_stream *s) {
   if (s->peer == NULL || holt__sim_is_cut(s->sim, s->host->name, s->peer_host)) return; /* lost on its way */
-  if (holt_rand_below(&s->sim->rand, 2) == 0) { /* it overtakes what is on its way; else it comes behind that */
+  if (holt_rand_below(&s->sim->rand, 2) ==
+      0) { /* it overtakes what is on its way; else it comes behind that */
     clear_inbound(s->peer);
     holt__sim_event_cancel(s->sim, &s->peer->deliver);
     s->peer->last_due_us = 0;

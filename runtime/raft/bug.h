@@ -1,5 +1,5 @@
-/* bug.h - seeded bugs: a build with -DHOLT_RAFT_BUG=n breaks rule n on purpose, so that the simulator can show
- * that it would notice (docs/raft.md has the table). The product is built with none. */
+/* bug.h - seeded bugs: a build with -DHOLT_RAFT_BUG=n breaks rule n on purpose, so that the simulator can
+ * show that it would notice (docs/raft.md has the table). The product is built with none. */
 #ifndef HOLT_RAFT_BUG_H
 #define HOLT_RAFT_BUG_H
 

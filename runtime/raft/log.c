@@ -102,8 +102,8 @@ void holt__raft_log_truncate(struct holt_raft *r, uint64_t index) {
     uint64_t last = holt__raft_log_last(r);
     struct holt__raft_slot *slot = slot_at(r, last);
     if (slot->tag) { /* overwritten here, but others may hold it still: it can yet commit */
-      holt__raft_done(r, HOLT_RAFT_DONE_PROPOSE, slot->tag, HOLT_BUG(14) ? HOLT_ENOTLEADER : HOLT_EUNKNOWN, last,
-                      holt__raft_log_at(r, last)->term);
+      holt__raft_done(r, HOLT_RAFT_DONE_PROPOSE, slot->tag, HOLT_BUG(14) ? HOLT_ENOTLEADER : HOLT_EUNKNOWN,
+                      last, holt__raft_log_at(r, last)->term);
       log->tagged--;
     }
     drop_data(r, holt__raft_log_at(r, last));

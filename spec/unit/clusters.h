@@ -141,7 +141,8 @@ static inline void ready(struct room *room, int i, uint64_t ms) {
   holt_writer_free(&w.answer);
 }
 
-static inline void command(struct holt_writer *out, uint8_t kind, uint8_t op, const char *key, const char *value) {
+static inline void command(struct holt_writer *out, uint8_t kind, uint8_t op, const char *key,
+                           const char *value) {
   struct holt_command c;
   holt_command_begin(&c, out, false);
   uint8_t object = holt_command_object(&c, kind, kind == HOLT_KIND_MAP ? "m" : "q", holt_buf_text("o"));
@@ -150,7 +151,7 @@ static inline void command(struct holt_writer *out, uint8_t kind, uint8_t op, co
 }
 
 static inline void begin_set(struct room *room, int i, struct waiting *w, const char *key, const char *value,
-                      uint64_t ms) {
+                             uint64_t ms) {
   struct holt_writer out = {0};
   command(&out, HOLT_KIND_MAP, HOLT_OP_SET, key, value);
   prepare(w);
