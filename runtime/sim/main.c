@@ -41,13 +41,12 @@ struct options {
 };
 
 /* An assertion ends the process: tell at which seed that was. */
-static uint64_t present_seed;
+static char present_seed[40];
+static size_t present_len;
 
 static void on_abort(int number) {
-  char text[40];
-  int len = snprintf(text, sizeof text, "at seed %llu\n", (unsigned long long)present_seed);
-  if (write(2, text, (size_t)len) < 0) _exit(3);
-  signal(number, SIG_DFL);
+  (void)number; /* the process ends when this returns */
+  if (write(2, present_seed, present_len) < 0) _exit(3);
 }
 
 static int complain(const char *what, const char *text) {
@@ -195,9 +194,11 @@ int main(int argc, char **argv) {
   if (env == NULL) return complain("no file descriptors left", "");
   uint64_t began = holt_env_clock_ns(env), shown = began;
   for (uint64_t i = 0; i < o.seeds && status == 0; i++) {
-    struct holt_raft_sim_config config = holt_raft_sim_draw(o.seed + i, o.profile, o.events);
+    uint64_t seed = o.seed + i, done = i + 1;
+    struct holt_raft_sim_config config = holt_raft_sim_draw(seed, o.profile, o.events);
     config.faults &= ~o.without;
-    present_seed = o.seed + i;
+    present_len =
+        (size_t)snprintf(present_seed, sizeof present_seed, "at seed %llu\n", (unsigned long long)seed);
     config.messages = o.messages;
     if (o.words) config.line = print_line, config.line_arg = stdout;
     holt_raft_sim_run(&config, &result);
@@ -209,7 +210,7 @@ int main(int argc, char **argv) {
     }
     if (result.is_ok) continue;
     if (has_bar) fputc('\n', stderr);
-    printf("seed %llu (%llu of %llu)\n", (unsigned long long)(o.seed + i), (unsigned long long)i + 1,
+    printf("seed %llu (%llu of %llu)\n", (unsigned long long)seed, (unsigned long long)done,
            (unsigned long long)o.seeds);
     config.line = NULL;
     report(&config, &result, o.no_shrink || o.words);
