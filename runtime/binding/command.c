@@ -77,10 +77,10 @@ void holt__object_calls_shut(struct lua_object *object) {
 
 /* --- Answers ------------------------------------------------------------------------------------------- */
 
-/* What the call was about, and who should be looked at. */
+/* What the call was about, for messages. */
 struct blame {
-  char subject[300];
-  const struct lua_object *object;
+  const char *what;
+  const struct lua_object *object; /* NULL: no object, or several */
 };
 
 /* The members that are not linked, for a quorum that is missing. */
@@ -101,7 +101,11 @@ static void name_missing(struct holt_cluster *cluster, char *out, size_t cap) {
 
 static int fail(lua_State *L, struct lua_node *node, const struct blame *blame, int code) {
   struct holt_err err;
-  char missing[200] = "";
+  char subject[300], missing[200] = "";
+  if (blame->object != NULL)
+    snprintf(subject, sizeof subject, "%s '%s'", holt_kind_name(blame->object->kind), blame->object->name);
+  else
+    snprintf(subject, sizeof subject, "%s", blame->what);
   struct holt_cluster *cluster = holt__open_cluster(node, NULL);
   if (code == HOLT_ENOLEADER && cluster != NULL) name_missing(cluster, missing, sizeof missing);
   const char *more = missing;
@@ -111,7 +115,7 @@ static int fail(lua_State *L, struct lua_node *node, const struct blame *blame, 
   if ((code == HOLT_EWRONGKIND || code == HOLT_EOPTIONS) && blame->object != NULL)
     holt__object_blame(blame->object, code, &err);
   else
-    holt_err_set(&err, code, "%s: %s%s", blame->subject, holt_err_text(code), more);
+    holt_err_set(&err, code, "%s: %s%s", subject, holt_err_text(code), more);
   return holt_lua_fail(L, &err);
 }
 
@@ -146,16 +150,14 @@ static int push_list(lua_State *L, struct holt_answer *answer) {
   return 3;
 }
 
-/* The answer is the text on top, so that nothing is lost when Lua raises. */
-static int push_answer(lua_State *L, struct lua_node *node, const struct blame *blame, enum shape shape) {
+static int push_answer(lua_State *L, struct lua_node *node, const struct blame *blame, enum shape shape,
+                       struct holt_buf bytes) {
   if (shape == SHAPE_NOTHING) {
     lua_pushboolean(L, 1);
     return 1;
   }
-  size_t len;
-  const char *text = lua_tolstring(L, -1, &len);
   struct holt_answer answer;
-  int rc = holt_answer_read(&answer, holt_buf(text, len));
+  int rc = holt_answer_read(&answer, bytes);
   if (rc != 0) return fail(L, node, blame, rc);
   if (answer.type == HOLT_ANSWER_ERROR) return fail(L, node, blame, answer.code);
   if (answer.type == HOLT_ANSWER_CONFLICT) {
@@ -182,23 +184,31 @@ static int fail_unknown(lua_State *L, struct lua_node *node, const struct blame 
   return count;
 }
 
+/* The answer outlives the call, so that nothing is lost when Lua raises: in the node's buffer, which the next
+ * answer takes; or, where a codec of Lua's may run meanwhile, as a text on the stack. */
+static struct holt_buf take_answer(lua_State *L, struct cluster_call *call) {
+  struct lua_node *node = call->node;
+  if (call->object != NULL && call->object->value.decode_ref != LUA_NOREF) {
+    size_t len = call->answer.len;
+    return holt_buf(lua_pushlstring(L, len > 0 ? (const char *)call->answer.data : "", len), len);
+  }
+  struct holt_writer before = node->answer;
+  node->answer = call->answer;
+  call->answer = before;
+  return holt_buf(node->answer.data, node->answer.len);
+}
+
 /* Place 1 of the stack is the box of the object, or the node's table. */
 static int call_finish(lua_State *L, struct holt_wait *wait) {
   struct cluster_call *call = HOLT_CONTAINER(wait, struct cluster_call, wait);
-  struct blame blame = {.object = call->object};
-  if (call->object != NULL)
-    snprintf(blame.subject, sizeof blame.subject, "%s '%s'", holt_kind_name(call->object->kind),
-             call->object->name);
-  else
-    snprintf(blame.subject, sizeof blame.subject, "%s", call->what);
+  struct blame blame = {.what = call->what, .object = call->object};
   struct lua_node *node = call->node;
   int code = call->code;
   uint64_t number = call->number;
   enum shape shape = call->shape;
-  if (code == 0)
-    lua_pushlstring(L, call->answer.len > 0 ? (const char *)call->answer.data : "", call->answer.len);
+  struct holt_buf answer = take_answer(L, call);
   call_free(call); /* whose box at 1 keeps node and object */
-  if (code == 0) return push_answer(L, node, &blame, shape);
+  if (code == 0) return push_answer(L, node, &blame, shape, answer);
   if (code == HOLT_EUNKNOWN && number != 0) return fail_unknown(L, node, &blame, shape, number);
   return fail(L, node, &blame, code);
 }

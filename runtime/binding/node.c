@@ -27,6 +27,7 @@ void holt__node_release(struct lua_node *node) {
   free(node->rules);
   holt_writer_free(&node->writer);
   holt_writer_free(&node->command);
+  holt_writer_free(&node->answer);
   for (size_t i = 0; i < sizeof node->parts / sizeof node->parts[0]; i++) holt_writer_free(&node->parts[i]);
   free(node);
 }

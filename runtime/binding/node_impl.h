@@ -63,6 +63,7 @@ struct lua_node {
   struct holt_list changes;             /* struct change: what they are to be told */
   unsigned objects_epoch;               /* how often a snapshot took the place of the state */
   bool wants_commits;                   /* somebody listens to `commit` */
+  struct holt_writer answer;            /* of the operation that ended last */
   struct holt_writer parts[3], command; /* scratch: key, value, expected value; the command */
   unsigned burst_events;                /* emitted since the loop last had its turn */
   size_t burst_bytes;
