@@ -1,6 +1,7 @@
 local cluster = require("spec.helper.cluster")
 local eventually = require("spec.helper.eventually")
 local holt = require("holt")
+local nodes_helper = require("spec.helper.nodes")
 
 describe("three nodes of one cluster", function()
   local nodes
@@ -305,5 +306,55 @@ describe("three nodes of one cluster", function()
   it("hold app_data of their own", function()
     local node = cluster.node({ name = "x", app_data = { zone = "eu" } })
     assert.same({ zone = "eu" }, node.app_data)
+  end)
+end)
+
+describe("members of another sort", function()
+  cluster.guard(before_each, after_each)
+  after_each(nodes_helper.stop_all) -- and their folder
+
+  it("are learners, which have everything and count nowhere, and voters that never lead", function()
+    local node = cluster.start(1)[1]
+    node:map("m"):set("a", 1)
+    local learner = cluster.join("learner", { voter = false })
+    local follower = cluster.join("follower", { can_lead = false })
+    assert.is_true(learner:ready(10))
+    assert.is_true(follower:ready(10))
+    assert.equal("learner", learner:role())
+    assert.equal("follower", follower:role())
+    assert.equal(1, learner:map("m"):get("a", { linearizable = true }))
+    assert.is_true(learner:map("m"):set("a", 2))
+    assert.equal(2, follower:map("m"):get("a", { linearizable = true }))
+    for name, why in pairs({ learner = "it is a learner", follower = "can_lead = false" }) do
+      local _, err = node:transfer(name)
+      assert.equal("invalid", err.code)
+      assert.matches(why, err.message, 1, true)
+    end
+    learner:close() -- nobody's vote is missed
+    assert.is_true(node:map("m"):set("a", 3))
+  end)
+
+  it("are refused in words when their settings, or their folder, cannot be", function()
+    local folder = nodes_helper.folder()
+    local first = cluster.node({ name = "first", listen = "folder-1", data = folder .. "/d", cluster = { members = 1 } })
+    assert.is_true(first:ready(10))
+    for what, options in pairs({
+      ["heartbeat must be"] = { cluster = { members = 1, heartbeat = 1, election_timeout = 0.5 } },
+      ["is in use by another"] = { cluster = { members = 1 }, data = folder .. "/d" },
+      ["cannot open the folder"] = { cluster = { members = 1 }, data = "/proc/no/such" },
+    }) do
+      options.name = "x"
+      assert.error_matches(function()
+        cluster.node(options)
+      end, what, 1, true)
+    end
+  end)
+
+  it("of a cluster of another name do not mix, and say whom they wait for", function()
+    cluster.start(1)
+    local other = cluster.join("other", { name = "another" })
+    local _, err = other:ready(0.3)
+    assert.equal("no_quorum", err.code)
+    assert.matches("nobody of cluster 'another' has let it in", err.message)
   end)
 end)

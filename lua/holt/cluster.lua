@@ -325,6 +325,13 @@ function Node:transfer(name, opts)
     error(("node:transfer: expected a member's name, got %s"):format(type(name)), 2)
   end
   local timeout = options.check("node:transfer", opts, TRANSFER_RULES).timeout
+  local status = core.cluster_status(self)
+  for _, member in ipairs(status and status.members or {}) do
+    if member.name == name and (member.role ~= "voter" or not member.can_lead) then
+      local why = member.role ~= "voter" and "it is a learner" or "it was started with can_lead = false"
+      return errors.fail("invalid", ("transfer: '%s' cannot lead: %s"):format(name, why))
+    end
+  end
   return core.cluster_wait(self, "transfer", timeout or self.cluster_settings.request_timeout, name)
 end
 

@@ -89,7 +89,9 @@ static void name_missing(struct holt_cluster *cluster, char *out, size_t cap) {
   holt_cluster_status(cluster, status);
   size_t len = 0;
   out[0] = '\0';
-  if (status->member_count == 0) snprintf(out, cap, "; this node is in no cluster yet (%s)", status->state);
+  if (status->member_count == 0)
+    snprintf(out, cap, "; this node is in no cluster yet (%s): nobody of cluster '%s' has let it in",
+             status->state, status->name);
   for (uint32_t i = 0; i < status->member_count && len < cap; i++) {
     const struct holt_cluster_member *member = &status->members[i];
     if (member->is_self || member->is_linked) continue;
