@@ -1,6 +1,7 @@
 /* memory.c - a store that answers like the one on disk and keeps nothing: state in numbers, no entries. */
 #include <stdlib.h>
 
+#include "base/assert.h"
 #include "base/mem.h"
 #include "store/store_impl.h"
 
@@ -40,6 +41,7 @@ static int write_persist(struct holt_store *store, const struct holt_raft_persis
   }
   if (persist->snapshot != NULL) next->snapshot = *persist->snapshot;
   if (persist->is_reset) {
+    HOLT_ASSERT(persist->snapshot != NULL);
     next->last = persist->snapshot->index;
     next->last_term = persist->snapshot->term;
   }

@@ -203,7 +203,7 @@ void holt__wal_segment_write(struct holt_writer *w, const struct wal_segment *se
   size_t begin = w->len;
   uint8_t *header = holt_writer_grow(w, WAL_HEADER_BYTES);
   memset(header, 0, WAL_HEADER_BYTES);
-  memcpy(header, WAL_MAGIC, 8);
+  memcpy(header, WAL_MAGIC, 8); /* NOLINT(bugprone-not-null-terminated-result): eight bytes, no text */
   holt_put_u32(header + 8, WAL_VERSION);
   for (size_t i = 0; i < sizeof words / sizeof *words; i++) holt_put_u64(header + 16 + 8 * i, words[i]);
   holt_put_u32(header + AT_CHAIN, segment->chain);
