@@ -30,6 +30,8 @@ static inline bool holt_list_is_empty(const struct holt_list *head) {
 static inline void holt_list_push(struct holt_list *head, struct holt_list *node) { /* at the end */
   node->prev = head->prev;
   node->next = head;
+  /* The analyser does not see that a head is initialised first.
+   * NOLINTNEXTLINE(clang-analyzer-core.NullDereference) */
   head->prev->next = node;
   head->prev = node;
 }

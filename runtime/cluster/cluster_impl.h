@@ -146,6 +146,7 @@ struct holt__blob {
   struct holt_writer bytes;
 };
 
+/* In order of meaning. NOLINTNEXTLINE(clang-analyzer-optin.performance.Padding) */
 struct holt_cluster {
   struct holt_env *env;
   struct holt_links *links;

@@ -64,7 +64,7 @@ struct holt_object *holt__object_new(struct holt_collections *c, uint8_t kind, c
                                      struct holt_buf options) {
   struct holt_object *object = holt_alloc(sizeof *object);
   HOLT_ASSERT(strlen(name) < sizeof object->name);
-  strcpy(object->name, name);
+  memcpy(object->name, name, strlen(name) + 1);
   object->kind = kind;
   object->number = (uint32_t)c->count;
   uint8_t *copy = holt_alloc(options.len + 1);
@@ -123,7 +123,7 @@ void holt_collections_watch(struct holt_collections *c, const char *name, bool i
     if (!is_wanted) return;
     c->watches = holt_realloc(c->watches, (c->watch_count + 1) * sizeof *c->watches);
     watch = &c->watches[c->watch_count++];
-    strcpy(watch->name, name);
+    memcpy(watch->name, name, strlen(name) + 1);
     watch->count = 0;
   }
   uint32_t *count = object ? &object->watchers : &watch->count;
