@@ -294,7 +294,8 @@ void holt__rsim_client_reads(struct rsim *w, struct rsim_host *h) {
     struct rsim_wait *wait = &h->waits[i];
     if (!wait->is_read || !wait->has_index || wait->index > h->fsm.index) continue;
     acknowledge(w, h->fsm.index);
-    answer(w, wait, 0, h->fsm.values[lane_of(w, wait)->key]);
+    uint64_t key = lane_of(w, wait)->key; /* its client may have given up and gone on to something else */
+    answer(w, wait, 0, key == QUEUE_KEY ? 0 : h->fsm.values[key]);
     drop_wait(h, i);
   }
 }
