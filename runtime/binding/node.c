@@ -70,7 +70,10 @@ struct lua_node *holt__node_of(lua_State *L, int index) {
     lua_pop(L, 2);
   }
   lua_pop(L, 1);
-  if (!is_ours || *box == NULL) luaL_typeerror(L, index, "node");
+  if (box == NULL || !is_ours || *box == NULL) {
+    luaL_typeerror(L, index, "node");
+    return NULL; /* not reached */
+  }
   return *box;
 }
 
