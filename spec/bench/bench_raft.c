@@ -5,8 +5,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
+#include "env/uv.h"
 #include "raft/raft.h"
 
 enum { MEMBERS = 3, QUEUE = 65536, ENTRY_BYTES = 64, SNAPSHOT_EVERY = 8192, BATCH_MAX = 128 };
@@ -88,20 +88,20 @@ static uint64_t elect(void) {
 static void measure(size_t batch, uint64_t entries) {
   static uint8_t data[ENTRY_BYTES];
   struct holt_raft_entry list[BATCH_MAX];
-  struct timespec began, ended;
+  struct holt_env *env = holt_env_uv_new();
   begin();
   uint64_t leader = elect();
   for (size_t i = 0; i < batch; i++)
     list[i] = (struct holt_raft_entry){
         .type = HOLT_RAFT_COMMAND, .client = 1, .seq = 1, .data = data, .len = ENTRY_BYTES};
   steps = 0;
-  clock_gettime(CLOCK_MONOTONIC, &began);
+  uint64_t began = holt_env_clock_ns(env);
   for (uint64_t done = 0; done < entries; done += batch) {
     step(leader, (struct holt_raft_event){.type = HOLT_RAFT_EV_PROPOSE, .entries = list, .count = batch});
     deliver();
   }
-  clock_gettime(CLOCK_MONOTONIC, &ended);
-  double seconds = (double)(ended.tv_sec - began.tv_sec) + (double)(ended.tv_nsec - began.tv_nsec) / 1e9;
+  double seconds = (double)(holt_env_clock_ns(env) - began) / 1e9;
+  holt_env_free(env);
   printf("%3zu at a time: %.2f million steps/s, %.2f million entries/s\n", batch,
          (double)steps / seconds / 1e6, (double)entries / seconds / 1e6);
   for (uint64_t id = 1; id <= MEMBERS; id++) holt_raft_free(members[id].raft);

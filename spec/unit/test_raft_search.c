@@ -11,7 +11,6 @@
  * could be elected from here lacks what was committed, which looks one election ahead.
  *
  * HOLT_SEARCH_PARTS: how many parts of each profile that is too large to be searched whole (default: 400). */
-#include <time.h>
 
 #include "raft/raft_impl.h"
 #include "unit.h"
@@ -711,12 +710,6 @@ static const struct profile PARTS[] = {
 
 enum { PART_STATES = 300, PARTS_FOR_BUGS = 1500, WHOLE_STATES_MAX = 2000000 };
 
-static double seconds(void) {
-  struct timespec now;
-  clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &now);
-  return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
-}
-
 static struct {
   uint64_t states, transitions, searches;
   bool is_whole;
@@ -748,9 +741,9 @@ static bool search(const struct profile *profile, uint64_t max, uint64_t seed) {
   return broken[0] == 0;
 }
 
-static void tell_sum(const char *name, double began) {
-  printf("%-44s %8u states %9u steps %5.1f s, %s\n", name, (unsigned)sum.states, (unsigned)sum.transitions,
-         seconds() - began, sum.is_whole ? "all" : "in parts");
+static void tell_sum(const char *name) {
+  printf("%-44s %8u states %9u steps, %s\n", name, (unsigned)sum.states, (unsigned)sum.transitions,
+         sum.is_whole ? "all" : "in parts");
 }
 
 static void tell_path(void) {
@@ -771,13 +764,12 @@ static uint64_t parts(void) {
 static void all_within_the_bound_is_well(void **state) {
   (void)state;
   for (size_t i = is_short() ? COUNT(WHOLE) - 1 : 0; i < COUNT(WHOLE); i++) {
-    double began = seconds();
     memset(&sum, 0, sizeof sum);
     if (!search(&WHOLE[i], WHOLE_STATES_MAX, 0)) {
       tell_path();
       fail_msg("%s: %s", WHOLE[i].name, broken);
     }
-    tell_sum(WHOLE[i].name, began);
+    tell_sum(WHOLE[i].name);
     assert_true(sum.is_whole);
   }
 }
@@ -785,7 +777,6 @@ static void all_within_the_bound_is_well(void **state) {
 static void parts_beyond_it_are_well(void **state) {
   (void)state;
   for (size_t i = 0; i < COUNT(PARTS); i++) {
-    double began = seconds();
     memset(&sum, 0, sizeof sum);
     for (uint64_t seed = 1; seed <= parts(); seed++) {
       if (search(&PARTS[i], PART_STATES, seed)) continue;
@@ -793,7 +784,7 @@ static void parts_beyond_it_are_well(void **state) {
       fail_msg("%s: %s", PARTS[i].name, broken);
     }
     sum.is_whole = false;
-    tell_sum(PARTS[i].name, began);
+    tell_sum(PARTS[i].name);
   }
 }
 
@@ -812,13 +803,12 @@ static void broken_rules_are_found(void **state) {
   unsigned missed = 0;
   for (size_t i = 0; i < COUNT(BUGS); i++) {
     if (is_short() && BUGS[i] != 8 && BUGS[i] != 104) continue;
-    double began = seconds();
     memset(&sum, 0, sizeof sum);
     holt_search_bug = BUGS[i];
     bool is_found = BUGS[i] == 131 ? !search(&WHOLE[0], WHOLE_STATES_MAX, 0) : is_found_in_parts();
     holt_search_bug = 0;
-    printf("rule %3d broken: %s (%u choices, %u states, %.1f s)\n", BUGS[i], is_found ? broken : "NOT FOUND",
-           (unsigned)path_len, (unsigned)sum.states, seconds() - began);
+    printf("rule %3d broken: %s (%u choices, %u states)\n", BUGS[i], is_found ? broken : "NOT FOUND",
+           (unsigned)path_len, (unsigned)sum.states);
     if (getenv("HOLT_SEARCH_PATHS")) tell_path();
     missed += !is_found;
   }
