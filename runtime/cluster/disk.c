@@ -69,14 +69,13 @@ static int parse_identity(struct holt_cluster *c, struct holt_buf bytes, struct 
   struct holt_reader in = holt_reader(bytes);
   uint32_t magic = holt_read_u32(&in), version = holt_read_u32(&in);
   const char *path = holt_dir_path(c->dir);
-  if (!in.failed && magic == IDENTITY_MAGIC && version > VERSION)
-    return holt_err_set(err, HOLT_EVERSION,
-                        "%s was written by a newer holt; use that one, or another directory", path);
+  /* of every version, the last four bytes are the check of all before them */
   if (bytes.len < 12 || magic != IDENTITY_MAGIC ||
       holt_get_u32(bytes.data + bytes.len - 4) != holt_crc32c(0, bytes.data, bytes.len - 4))
-    return holt_err_set(
-        err, HOLT_ECORRUPT,
-        "%s/identity is damaged; move the directory away and start again: the node joins as new", path);
+    return holt_err_set(err, HOLT_ECORRUPT, "%s/identity is damaged", path);
+  if (version > VERSION)
+    return holt_err_set(err, HOLT_EVERSION,
+                        "%s was written by a newer holt; use that one, or another directory", path);
   holt_read_text8(&in, name);
   if (strcmp(name, c->name) != 0)
     return holt_err_set(
@@ -99,11 +98,16 @@ static int load_identity(struct holt_cluster *c, struct holt_err *err) {
   struct holt_writer bytes = {0};
   char **names;
   size_t count;
-  bool is_there = false;
+  bool is_there = false, has_others = false;
   int rc = holt_dir_list(c->dir, &names, &count, err);
   if (rc != 0) return rc;
-  for (size_t i = 0; i < count; i++) is_there = is_there || strcmp(names[i], "identity") == 0;
+  for (size_t i = 0; i < count; i++) {
+    is_there = is_there || strcmp(names[i], "identity") == 0;
+    has_others = has_others || strncmp(names[i], "log-", 4) == 0 || strncmp(names[i], "snapshot-", 9) == 0;
+  }
   free(names);
+  if (!is_there && has_others)
+    return holt_err_set(err, HOLT_ECORRUPT, "%s/identity is missing", holt_dir_path(c->dir));
   if (!is_there) return holt__disk_save_identity(c, err);
   rc = holt_dir_read(c->dir, "identity", 65536, &bytes, err);
   if (rc == 0) rc = parse_identity(c, holt_buf(bytes.data, bytes.len), err);
@@ -329,13 +333,20 @@ int holt__disk_open(struct holt_cluster *c, struct holt_err *err) {
   if (rc != 0) return rc;
   holt_timer_init(&c->full_timer, c->env, retry_full, c);
   rc = load_identity(c, err);
-  if (rc != 0) return rc;
-  if (c->pledge.set) c->state = STATE_PLEDGED;
-  rc = open_log(c, 0, err);
-  if (rc == HOLT_EINVAL) return 0; /* it belonged to no cluster yet */
-  if (rc == 0) rc = restore(c, err);
+  if (rc == 0) {
+    if (c->pledge.set) c->state = STATE_PLEDGED;
+    rc = open_log(c, 0, err);
+    if (rc == HOLT_EINVAL && !c->was_member) return 0; /* it belonged to no cluster yet */
+    if (rc == HOLT_EINVAL)
+      rc = holt_err_set(err, HOLT_ECORRUPT, "the log in %s is missing", holt_dir_path(c->dir));
+    if (rc == 0) rc = restore(c, err);
+  }
   if (rc != HOLT_ECORRUPT) return rc;
-  c->damage = *err; /* told once the caller can hear it */
+  /* told once the caller can hear it */
+  holt_err_set(&c->damage, HOLT_ECORRUPT,
+               "%s. This node goes on as a new member and gets its data from the others; what was here "
+               "stays in its folder and can be removed",
+               err->message);
   holt__cluster_discard(c);
   return holt__disk_renew(c, err);
 }

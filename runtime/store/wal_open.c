@@ -37,11 +37,9 @@ struct scan {
 };
 
 static int corrupt(struct scan *scan, uint64_t offset, const char *what) {
-  return holt_err_set(
-      scan->err, HOLT_ECORRUPT,
-      "%s, byte %" PRIu64 ": %s. The log cannot be vouched for from there on: set the whole "
-      "folder aside and let this node join as a new member; its data comes back from the others",
-      scan->name, offset, what);
+  return holt_err_set(scan->err, HOLT_ECORRUPT,
+                      "%s, byte %" PRIu64 ": %s; the log cannot be vouched for from there on", scan->name,
+                      offset, what);
 }
 
 /* --- Records -------------------------------------------------------------------------------------- */

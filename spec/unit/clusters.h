@@ -21,6 +21,7 @@ struct room {
   struct holt_sim *sim;
   bool is_durable;
   uint64_t snapshot_entries;
+  void (*on_cluster)(void *arg, const struct holt_cluster_notice *notice); /* NULL: only printed */
   struct station stations[NODES_MAX];
   int count;
 };
@@ -61,7 +62,13 @@ static inline void on_cluster(void *arg, const struct holt_cluster_notice *notic
            notice->err.code ? notice->err.message : "");
 }
 
-static const struct holt_node_ops node_ops = {.on_closed = quiet_closed, .on_cluster = on_cluster};
+static inline void on_notice(void *arg, const struct holt_cluster_notice *notice) {
+  const struct station *s = arg;
+  on_cluster(arg, notice);
+  if (s->room->on_cluster != NULL) s->room->on_cluster(arg, notice);
+}
+
+static const struct holt_node_ops node_ops = {.on_closed = quiet_closed, .on_cluster = on_notice};
 
 static inline void start(struct room *room, int i, uint32_t members) {
   struct station *s = &room->stations[i];

@@ -1,0 +1,221 @@
+/* Members whose disks lie or are full: bits turned over in any file while a member is down, folders without
+ * room, files that are gone. What was acknowledged stays, the others go on, and the member comes back.
+ *
+ * HOLT_SEEDS: 600 looks at ten times as many places as 60. */
+#include "base/rand.h"
+#include "clusters.h"
+#include "env/sim_disk.h"
+
+enum { WRITES = 60 };
+
+struct story {
+  struct room *room;
+  struct holt_rand rand;
+  int acknowledged;
+  unsigned renewed, kept;
+};
+
+/* --- Telling of damage --------------------------------------------------------------------------------- */
+
+static unsigned disk_errors[NODES_MAX];
+static char last_error[400];
+
+static void on_told(void *arg, const struct holt_cluster_notice *notice) {
+  const struct station *s = arg;
+  if (notice->event != HOLT_CLUSTER_DISK_ERROR) return;
+  disk_errors[s->name[1] - '1']++;
+  snprintf(last_error, sizeof last_error, "%s", notice->err.message);
+}
+
+/* --- A cluster with something in it ----------------------------------------------------------------------
+ */
+
+static void write_some(struct story *story, int count) {
+  for (int i = 0; i < count; i++) {
+    char key[16], value[16];
+    snprintf(key, sizeof key, "k%d", story->acknowledged);
+    snprintf(value, sizeof value, "v%d", story->acknowledged);
+    int rc = set(story->room, story->acknowledged % 3, key, value, 10000);
+    if (rc != 0) fail_msg("write %d: %s", story->acknowledged, holt_err_word(rc));
+    story->acknowledged++;
+  }
+}
+
+static void assert_has_all(struct story *story, int i) {
+  for (int k = 0; k < story->acknowledged; k++) {
+    char key[16], value[16];
+    snprintf(key, sizeof key, "k%d", k);
+    snprintf(value, sizeof value, "v%d", k);
+    assert_string_equal(get(story->room, i, key), value);
+  }
+}
+
+static void begin_story(struct story *story, uint64_t seed) {
+  memset(story, 0, sizeof *story);
+  memset(disk_errors, 0, sizeof disk_errors);
+  holt_rand_seed(&story->rand, seed);
+  story->room = room_new(seed);
+  story->room->is_durable = true;
+  story->room->snapshot_entries = 25;
+  story->room->on_cluster = on_told;
+  for (int i = 0; i < 3; i++) start(story->room, i, 3);
+  for (int i = 0; i < 3; i++) ready(story->room, i, 20000);
+  write_some(story, WRITES);
+  holt_sim_run(story->room->sim, 500);
+}
+
+static uint64_t member_id(struct room *room, int i) {
+  struct holt_cluster_status status;
+  holt_cluster_status(cluster_of(room, i), &status);
+  return status.member_id;
+}
+
+static void assert_whole(struct story *story) {
+  for (int i = 0; i < 3; i++) ready(story->room, i, 20000);
+  holt_sim_run(story->room->sim, 1000);
+  struct holt_cluster_status status;
+  for (int i = 0; i < 3; i++) {
+    holt_cluster_status(cluster_of(story->room, i), &status);
+    assert_int_equal(status.member_count, 3);
+    assert_has_all(story, i);
+  }
+  assert_same_state(story->room, 3);
+}
+
+/* --- Bits that turn over ---------------------------------------------------------------------------------
+ */
+
+enum place { IN_IDENTITY, IN_SNAPSHOT, IN_LOG };
+
+/* The folder and the file; and up to where it holds anything. */
+static uint64_t find_file(struct story *story, int i, uint64_t id, enum place place, char path[64],
+                          char name[64]) {
+  struct holt_buf bytes = {0};
+  snprintf(path, 64, place == IN_LOG ? "data/log-%016llx" : "data", (unsigned long long)id);
+  struct holt_sim_disk *disk = holt_sim_disk_of(story->room->sim, story->room->stations[i].name, path);
+  snprintf(name, 64, "identity");
+  char own[64];
+  snprintf(own, sizeof own, "snapshot-%016llx", (unsigned long long)id);
+  const char *found;
+  for (size_t k = 0; place != IN_IDENTITY && (found = holt_sim_disk_name(disk, k)) != NULL; k++) {
+    bool is_it = place == IN_LOG ? strstr(found, ".wal") != NULL && strstr(found, ".tmp") == NULL
+                                 : strncmp(found, own, strlen(own)) == 0;
+    if (is_it) snprintf(name, 64, "%s", found); /* the last, which is the newest */
+  }
+  assert_int_equal(holt_sim_disk_view(disk, name, &bytes), 0);
+  uint64_t used = bytes.len;
+  while (used > 0 && bytes.data[used - 1] == 0) used--;
+  return used;
+}
+
+/* What a member that is none any more left behind: so much that a thousand of them would fill this memory. */
+static void sweep(struct story *story, int i, uint64_t id) {
+  char path[64];
+  snprintf(path, sizeof path, "data/log-%016llx", (unsigned long long)id);
+  struct holt_sim_disk *disk = holt_sim_disk_of(story->room->sim, story->room->stations[i].name, path);
+  for (const char *name; (name = holt_sim_disk_name(disk, 0)) != NULL;) holt_sim_disk_lose(disk, name);
+}
+
+/* Turn one bit while a member is down: it comes back as somebody else, and everybody has everything. */
+static void flip_once(struct story *story, int victim, enum place place, uint64_t at) {
+  char path[64], name[64];
+  struct room *room = story->room;
+  write_some(story, 1);
+  uint64_t before = member_id(room, victim);
+  kill_one(room, victim);
+  holt_sim_run(room->sim, 50);
+  uint64_t used = find_file(story, victim, before, place, path, name);
+  uint64_t byte = at % used, bit = byte * 8 + holt_rand_below(&story->rand, 8);
+  struct holt_sim_disk *disk = holt_sim_disk_of(room->sim, room->stations[victim].name, path);
+  assert_int_equal(holt_sim_disk_flip(disk, name, bit), 0);
+  memset(disk_errors, 0, sizeof disk_errors);
+  start(room, victim, 3);
+  ready(room, victim, 20000);
+  bool is_renewed = member_id(room, victim) != before;
+  if (is_renewed ? disk_errors[victim] != 1 : place != IN_LOG)
+    fail_msg("bit %llu of %s/%s: %s, told %u times", (unsigned long long)bit, path, name,
+             is_renewed ? "another member" : "the same member", disk_errors[victim]);
+  if (is_renewed) assert_non_null(strstr(last_error, "a new member"));
+  if (is_renewed) sweep(story, victim, before);
+  story->renewed += is_renewed;
+  story->kept += !is_renewed;
+  for (int i = 0; i < 3; i++)
+    if (i != victim) assert_int_equal(disk_errors[i], 0);
+  assert_whole(story);
+}
+
+static uint64_t scale(void) {
+  const char *seeds = getenv("HOLT_SEEDS");
+  uint64_t count = seeds ? strtoull(seeds, NULL, 10) : 60;
+  return count < 6 ? 6 : count;
+}
+
+static void every_byte_of_the_identity_is_watched(void **state) {
+  (void)state;
+  struct story story;
+  begin_story(&story, 11);
+  char path[64], name[64];
+  uint64_t size = find_file(&story, 0, member_id(story.room, 0), IN_IDENTITY, path, name);
+  uint64_t step = scale() < 60 ? 5 : 1;
+  for (uint64_t at = 0; at < size; at += step) flip_once(&story, (int)(at % 3), IN_IDENTITY, at);
+  assert_int_equal(story.kept, 0);
+  room_free(story.room);
+}
+
+static void a_bit_in_the_snapshot_makes_a_new_member(void **state) {
+  (void)state;
+  struct story story;
+  begin_story(&story, 12);
+  for (uint64_t i = 0; i < scale() * 2; i++)
+    flip_once(&story, (int)(i % 3), IN_SNAPSHOT, i < 40 ? i : holt_rand_below(&story.rand, 1 << 30));
+  assert_int_equal(story.kept, 0);
+  room_free(story.room);
+}
+
+static void a_bit_in_the_log_makes_a_new_member_or_undoes_what_was_never_promised(void **state) {
+  (void)state;
+  struct story story;
+  begin_story(&story, 13);
+  for (uint64_t i = 0; i < scale() * 2; i++)
+    flip_once(&story, (int)(i % 3), IN_LOG, i < 40 ? i * 4 : holt_rand_below(&story.rand, 1 << 30));
+  assert_true(story.renewed > story.kept * 10);
+  room_free(story.room);
+}
+
+/* --- Files that are gone ---------------------------------------------------------------------------------
+ */
+
+static void a_member_that_lost_a_file_comes_back_as_a_new_one(void **state) {
+  (void)state;
+  struct story story;
+  begin_story(&story, 14);
+  for (int round = 0; round < 9; round++) {
+    char path[64], name[64];
+    int victim = round % 3;
+    uint64_t before = member_id(story.room, victim);
+    kill_one(story.room, victim);
+    holt_sim_run(story.room->sim, 50);
+    find_file(&story, victim, before, (enum place)(round / 3), path, name);
+    struct holt_sim_disk *disk = holt_sim_disk_of(story.room->sim, story.room->stations[victim].name, path);
+    assert_int_equal(holt_sim_disk_lose(disk, name), 0);
+    disk_errors[victim] = 0;
+    start(story.room, victim, 3);
+    ready(story.room, victim, 20000);
+    assert_true(member_id(story.room, victim) != before);
+    assert_int_equal(disk_errors[victim], 1);
+    assert_whole(&story);
+    write_some(&story, 30);
+    holt_sim_run(story.room->sim, 500);
+  }
+  room_free(story.room);
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(every_byte_of_the_identity_is_watched),
+      cmocka_unit_test(a_bit_in_the_snapshot_makes_a_new_member),
+      cmocka_unit_test(a_bit_in_the_log_makes_a_new_member_or_undoes_what_was_never_promised),
+      cmocka_unit_test(a_member_that_lost_a_file_comes_back_as_a_new_one),
+  };
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}
