@@ -133,3 +133,43 @@ describe("five members, cut into two and three,", function()
     assert.equal(count, small[1]:map("m"):get("n", { linearizable = true, timeout = 5 }))
   end)
 end)
+
+describe("a member that is removed in the middle of its calls", function()
+  cluster.guard(before_each, after_each)
+
+  it("calls none of them undone that was done", function()
+    local nodes = cluster.start(3)
+    local leader = cluster.leader(nodes)
+    local victim = nodes[1] == leader and nodes[2] or nodes[1]
+    local over, codes, tasks = false, {}, {}
+    for i = 1, 40 do
+      tasks[i] = holt.go(function()
+        local count = 0
+        while not over do
+          count = count + 1
+          local key = i .. "-" .. count
+          local ok, err = victim:map("m"):set(key, true, { timeout = 1 })
+          if not ok then
+            codes[key] = err.code
+            return
+          end
+        end
+      end)
+    end
+    eventually("some writes", function()
+      return leader:map("m"):size() > 200
+    end)
+    assert(leader:remove_member(victim.name))
+    over = true
+    for _, task in ipairs(tasks) do
+      assert(task:join(10))
+    end
+    assert(leader:barrier(5))
+    for key, code in pairs(codes) do
+      if code ~= "unknown" then
+        assert.is_nil(leader:map("m"):get(key), key .. " was done, but its caller was told " .. code)
+      end
+    end
+    assert.is_true(next(codes) ~= nil)
+  end)
+end)

@@ -117,6 +117,41 @@ describe("a cluster of three processes", function()
     assert.same({ "first", "second", "third" }, items)
   end)
 
+  it("does not name a member as having handled an event that it listened to before it was started again", function()
+    local list = start(true)
+    list[1]:eval("return node:emitter('alerts'):subscribe('fire', function() end)")
+    assert.same({ { "n1" }, {} }, { list[1]:eval("return node:emitter('alerts'):publish('fire')") })
+    list[1]:kill()
+    list[1]:restart()
+    list[1]:eval("assert(node:barrier(20))", 30)
+    assert.same({ {}, {} }, { list[1]:eval("return node:emitter('alerts'):publish('fire')") })
+    assert.same({ {}, {} }, { list[2]:eval("return node:emitter('alerts'):publish('fire')") })
+  end)
+
+  it("takes no listener for one that is known when its withdrawal was asked for and came later than the answer", function()
+    local list = start(false)
+    local leader, place = leader_of(list)
+    leader:eval([[
+      alerts, heard = node:emitter("alerts", { request_timeout = 1 }), 0
+      assert(alerts:subscribe("fire", function() heard = heard + 1 end)) return true]])
+    local others = { list[place % 3 + 1], list[(place + 1) % 3 + 1] }
+    for _, node in ipairs(others) do
+      node:pause()
+    end
+    local code = leader:eval("return select(2, alerts:unsubscribe('fire')).code", 20)
+    for _, node in ipairs(others) do
+      node:resume()
+    end
+    assert.equal("unknown", code)
+    nodes.until_true(function() -- the late withdrawal has come through
+      return others[1]:eval("return not node:emitter('alerts'):has_subscribers('fire', { linearizable = true })")
+    end)
+    leader:eval("return alerts:subscribe('fire', function() heard = heard + 100 end, { timeout = 10 })", 20)
+    others[1]:eval("assert(node:barrier(10))")
+    assert.same({ { leader.name }, {} }, { others[1]:eval("return node:emitter('alerts'):publish('fire')") })
+    assert.equal(100, leader:eval("return heard"))
+  end)
+
   it("pops each item once while leaders are killed and started again", function()
     local list = start(false)
     list[1]:eval([[for i = 1, 100 do assert(queue:push(i)) end]])

@@ -74,8 +74,8 @@ struct holt_cluster_ops {
 int holt_cluster_new(struct holt_env *env, struct holt_links *links, const struct holt_cluster_config *config,
                      const struct holt_cluster_ops *ops, void *arg, struct holt_cluster **out,
                      struct holt_err *err);
-/* Requests still open end with HOLT_ECLOSED on a later turn of the loop or never, when the loop ends first.
- */
+/* Requests still open end with HOLT_ECLOSED on a later turn of the loop or never, when the loop ends first;
+ * operations that had been sent, with HOLT_EUNKNOWN. */
 void holt_cluster_close(struct holt_cluster *cluster);
 void holt_cluster_free(struct holt_cluster *cluster);
 
@@ -116,7 +116,8 @@ void holt_cluster_barrier(struct holt_cluster *cluster, struct holt_cluster_requ
 void holt_cluster_ready(struct holt_cluster *cluster, struct holt_cluster_request *request,
                         uint64_t timeout_ms);
 /* Wait for the operation `number` that ended in HOLT_EUNKNOWN: code 0 with its answer; HOLT_EUNKNOWN again at
- * the deadline; HOLT_ENOTFOUND: definitely not done (or asked about too late: 4,096 are remembered). */
+ * the deadline; HOLT_ENOTFOUND: nobody knows any more (4,096 are remembered, and none of the time before this
+ * member was taken out or its session was lost). */
 void holt_cluster_outcome(struct holt_cluster *cluster, struct holt_cluster_request *request, uint64_t number,
                           uint64_t timeout_ms);
 /* Forget the caller; an operation may happen all the same. cb does not run. */

@@ -463,7 +463,7 @@ void holt__requests_fail(struct holt_cluster *c, int code) {
   while (!holt_list_is_empty(&c->ops_open)) {
     struct holt__op *op = HOLT_CONTAINER(c->ops_open.next, struct holt__op, node);
     struct holt_cluster_request *request = op->request;
-    int how = op->tries_open > 0 && code != HOLT_ECLOSED ? HOLT_EUNKNOWN : code;
+    int how = op->tries_open > 0 ? HOLT_EUNKNOWN : code;
     uint64_t seq = op->seq;
     op_free(c, op);
     if (request) holt__cluster_request_end(request, how, holt_buf(NULL, 0), seq);

@@ -1,4 +1,4 @@
-/* main.c - holt-sim: clusters under faults, from the shell. */
+/* main.c - holt-sim: clusters under faults, and the check of recorded histories, from the shell. */
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>
@@ -8,6 +8,7 @@
 
 #include "base/err.h"
 #include "env/uv.h"
+#include "sim/history_file.h"
 #include "sim/raft_sim.h"
 
 static const char help[] =
@@ -16,6 +17,8 @@ static const char help[] =
     "  holt-sim                               1000 seeds of everything\n"
     "  holt-sim --seed 42 --seeds 1 --words   one run, told in words\n"
     "  holt-sim --profile network --seeds 100 --events 100000\n"
+    "  holt-sim check < FILE                  is a recorded history linearizable? FILE: lines, see\n"
+    "                                         runtime/sim/history_file.h\n"
     "\n"
     "  --profile NAME   calm, network, disk, process, membership, swarm (each seed draws from all\n"
     "                   faults), or all: each seed the next of these (default)\n"
@@ -29,9 +32,10 @@ static const char help[] =
     "  --quiet          the summary only\n"
     "  --help           this text\n"
     "\n"
-    "Ends with 0 when every seed kept every promise, with 1 and the shortest failing run found otherwise, "
-    "with 2\n"
-    "for wrong usage.\n";
+    "Ends with 0 when every seed kept every promise (check: when the history is in order), with 1 and the "
+    "shortest\n"
+    "failing run found otherwise (what is wrong; also where the search was given up), with 2 for wrong "
+    "usage.\n";
 
 struct options {
   uint64_t seed, seeds, events;
@@ -181,11 +185,44 @@ static void report(struct holt_raft_sim_config *config, struct holt_raft_sim_res
   holt_raft_sim_run(config, result);
 }
 
+/* --- check --------------------------------------------------------------------------------------------- */
+
+static void told(const char *what, const struct holt_verdict *verdict) {
+  printf("%s: %s, %zu keys, %zu operations, %llu steps, %zu undecided\n", what,
+         holt_verdict_word(verdict->kind), verdict->key_count, verdict->op_count,
+         (unsigned long long)verdict->step_count, verdict->undecided_count);
+  if (verdict->why[0] != '\0') printf("%s\n", verdict->why);
+}
+
+static int check(void) {
+  struct holt_writer text = {0};
+  struct holt_history history = {0};
+  struct holt_err err = {0};
+  char piece[1 << 16];
+  size_t len;
+  while ((len = fread(piece, 1, sizeof piece, stdin)) > 0) holt_write_bytes(&text, piece, len);
+  int status = ferror(stdin) ? complain("cannot read ", "the standard input") : 0;
+  if (status == 0 && holt_history_read(&history, holt_buf(text.data, text.len), &err) != 0)
+    status = complain(err.message, "");
+  if (status == 0) {
+    struct holt_verdict map, fifo;
+    holt_history_check_map(&history, HOLT_HISTORY_STEPS, &map);
+    holt_history_check_fifo(&history, &fifo);
+    told("maps", &map);
+    told("queues", &fifo);
+    status = map.kind == HOLT_VERDICT_OK && fifo.kind == HOLT_VERDICT_OK ? 0 : 1;
+  }
+  holt_history_free(&history);
+  holt_writer_free(&text);
+  return status;
+}
+
 int main(int argc, char **argv) {
   struct options o = {.seed = 1, .seeds = 1000, .events = 20000, .profile = HOLT_RAFT_SIM_ALL};
   struct holt_raft_sim_result sum = {0}, result;
   for (int i = 1; i < argc; i++)
     if (strcmp(argv[i], "--help") == 0) return fputs(help, stdout) < 0;
+  if (argc == 2 && strcmp(argv[1], "check") == 0) return check();
   int status = parse(argc, argv, &o);
   if (status != 0) return status;
   signal(SIGABRT, on_abort);

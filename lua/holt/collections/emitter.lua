@@ -75,18 +75,53 @@ local function own(self, op, event, meta, expected, timeout)
   return done[1], object.decode(self[1], answers[1])
 end
 
+-- Wait until the outcome of an operation is known, or nobody can tell any more: whether it was done.
+local function was_done_late(self, err)
+  local done
+  repeat
+    done, err = err:outcome(10)
+  until done or err.code ~= "unknown" or self.closed
+  return done
+end
+
+-- Withdraw from an event, whose listeners were `list`: whoever subscribes meanwhile waits, also until a withdrawal of unknown
+-- outcome is known, for it could come through after that.
+local function withdraw(self, event, list, timeout)
+  local gate = core.gate()
+  self.listeners[event], self.leaving[event] = nil, gate
+  local function known(done)
+    if done then
+      self.listeners[event], self.metas[event] = nil, nil
+    end
+    if self.leaving[event] == gate then
+      self.leaving[event] = nil
+    end
+    gate:open()
+  end
+  local done, err = own(self, OP.remove, event, nil, nil, timeout)
+  if done ~= nil then
+    known(true)
+    return true
+  end
+  self.listeners[event] = list
+  if err.outcome then
+    core.go_quiet(function()
+      known(was_done_late(self, err))
+    end)
+  else
+    known(false)
+  end
+  return nil, err
+end
+
 -- It may yet become known that this node listens, although the call has failed: then it is taken back.
 local function withdraw_late(self, event, err)
   if not err.outcome then
     return
   end
   core.go_quiet(function()
-    local done
-    repeat
-      done, err = err:outcome(10)
-    until done or err.code ~= "unknown" or self.closed
-    if done and not self.listeners[event] and not self.closed then
-      own(self, OP.remove, event, nil, nil, self.timeout)
+    if was_done_late(self, err) and not self.listeners[event] and not self.closed then
+      withdraw(self, event, nil, self.timeout)
     end
   end)
 end
@@ -100,14 +135,16 @@ function Emitter:subscribe(event, f, opts)
     return closed(self)
   end
   local timeout = opts.timeout or self.timeout
-  local list = self.listeners[event]
-  while list and list.asked do -- another task makes the first one known just now
-    local ok, late = list.asked:wait(timeout)
+  local function busy() -- another task makes the first one known just now, or takes the last one away
+    return self.leaving[event] or self.listeners[event] and self.listeners[event].asked
+  end
+  while busy() do
+    local ok, late = busy():wait(timeout)
     if not ok then
       return nil, late
     end
-    list = self.listeners[event]
   end
+  local list = self.listeners[event]
   if list then
     list[#list + 1] = f
     return true
@@ -155,14 +192,7 @@ function Emitter:unsubscribe(event, f, opts)
     self.listeners[event] = kept
     return true
   end
-  self.listeners[event] = nil
-  local done, err = own(self, OP.remove, event, nil, nil, timeout)
-  if done == nil then
-    self.listeners[event] = self.listeners[event] or list
-    return nil, err
-  end
-  self.metas[event] = nil
-  return true
+  return withdraw(self, event, list, timeout)
 end
 
 ---Set the metadata of this node's own subscription, with a third argument only if it is `expected`: true, or false and
@@ -292,8 +322,10 @@ function Emitter:publish(event, ...)
     calls[#calls + 1] = core.go_quiet(function(...)
       if id == self_id then
         self.sent = self.sent + 1
-        finish(deliver(self, event, ...))
-        handled[#handled + 1] = name
+        if self.listeners[event] then -- else the entry is of the time before this process started
+          finish(deliver(self, event, ...))
+          handled[#handled + 1] = name
+        end
         return
       end
       local answer = send(self, id, event, bytes, self.timeout, true)
@@ -488,6 +520,7 @@ function M.new(node, name, given, level)
     options = given,
   })
   self.listeners, self.metas, self.payloads, self.received, self.sent = {}, {}, payloads, 0, 0
+  self.leaving = {} -- gates, by event: see withdraw
   self.subscriptions = subscriptions.new(self, function()
     object.follow(self)
   end)
