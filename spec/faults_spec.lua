@@ -263,7 +263,7 @@ describe("members that are killed, paused, cut off and started again", function(
           #times,
           times[(#times + 1) // 2],
           times[#times],
-          2 * 2 * ELECTION + 1
+          2 * ELECTION + 1
         )
       )
     end
