@@ -114,6 +114,16 @@ unsigned holt__env_run_posts(struct holt_env *env) {
   return count;
 }
 
+/* --- Worker jobs ---------------------------------------------------------------------------------- */
+
+void holt_env_work(struct holt_env *env, struct holt_work *work) {
+  env->ops->work(env, work);
+}
+
+struct holt_vault *holt_env_vault(struct holt_env *env, const char *path) {
+  return env->ops->vault(env, path);
+}
+
 /* --- Streams -------------------------------------------------------------------------------------- */
 
 int holt_stream_write(struct holt_stream *stream, const void *data, size_t len) {

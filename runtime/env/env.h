@@ -70,6 +70,33 @@ void holt_post_init(struct holt_post *post, void (*cb)(void *arg), void *arg);
 void holt_env_post(struct holt_env *env, struct holt_post *post);
 void holt_post_cancel(struct holt_post *post);
 
+/* --- Worker jobs ---------------------------------------------------------------------------------- */
+
+/* Work that would hold the loop up: hashing, signing, a commit of a database. The caller owns the memory, of
+ * the job and of all that `arg` leads to, until `done` has begun; it may be used again from then on. Works of
+ * one env may run at the same time: whoever needs an order submits the next one when `done` of the last runs.
+ */
+struct holt_work {
+  void (*run)(void *arg);  /* on a worker's thread; touches nothing that the loop touches meanwhile */
+  void (*done)(void *arg); /* exactly once, on the loop, never inside holt_env_work() */
+  void *arg;
+  void *job; /* the env's */
+};
+
+/* Begin the work. It cannot be taken back. holt_env_free() waits for what is running and calls no `done`; on a
+ * simulated host, whose death that is, the seed decides whether `run` has still happened. */
+void holt_env_work(struct holt_env *env, struct holt_work *work);
+
+/* A place for a disk that is not made of files: kept by a simulated machine room for a host and a path, until
+ * the room is freed, however often the host dies. Whoever fills it says how it is freed. */
+struct holt_vault {
+  void *object; /* NULL: empty */
+  void (*free)(void *object);
+};
+
+/* NULL on the real machine. */
+struct holt_vault *holt_env_vault(struct holt_env *env, const char *path);
+
 /* --- Byte streams --------------------------------------------------------------------------------- */
 
 /* A two-way stream of bytes. Made by env (TCP, Unix sockets, pipes of children), by transport/ (memory) and

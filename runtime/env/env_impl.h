@@ -22,6 +22,8 @@ struct holt_env_ops {
                struct holt_stream *pipes[3], struct holt_err *err);
   int (*signal)(struct holt_env *env, int signal_number, void (*cb)(void *arg, int signal_number), void *arg);
   int (*stdio)(struct holt_env *env, int number, struct holt_stream **out, struct holt_err *err);
+  void (*work)(struct holt_env *env, struct holt_work *work);
+  struct holt_vault *(*vault)(struct holt_env *env, const char *path);
   int (*dir_open)(struct holt_env *env, const char *path, struct holt_dir **out, struct holt_err *err);
 };
 

@@ -95,6 +95,7 @@ static bool turn(struct holt_env *env, bool wait) {
 static void host_free(struct holt_env *env) {
   struct sim_host *host = (struct sim_host *)env;
   holt__sim_host_sockets_free(host);
+  holt__sim_host_works_free(host);
   holt__sim_host_files_free(host);
   holt__sim_event_cancel(host->sim, &host->wake);
   holt_list_remove(&host->node);
@@ -148,6 +149,8 @@ static const struct holt_env_ops sim_ops = {
     .spawn = no_spawn,
     .signal = no_signal,
     .stdio = no_stdio,
+    .work = holt__sim_work,
+    .vault = holt__sim_vault,
     .dir_open = holt__sim_dir_open,
 };
 
@@ -167,6 +170,7 @@ struct holt_env *holt_sim_host(struct holt_sim *sim, const char *name) {
   holt_list_init(&host->dials);
   holt_list_init(&host->accepts);
   holt_list_init(&host->dirs);
+  holt_list_init(&host->works);
   holt__sim_event_init(&host->wake, host, "wake", wake, host);
   holt_list_push(&sim->hosts, &host->node);
   return &host->env;
@@ -185,6 +189,7 @@ struct holt_sim *holt_sim_new(const struct holt_sim_config *config) {
   holt_list_init(&sim->hosts);
   holt_list_init(&sim->cuts);
   holt_list_init(&sim->disks);
+  holt_list_init(&sim->vaults);
   return sim;
 }
 
@@ -192,6 +197,7 @@ void holt_sim_free(struct holt_sim *sim) {
   HOLT_LIST_EACH(&sim->hosts, node, next) host_free(&HOLT_CONTAINER(node, struct sim_host, node)->env);
   HOLT_LIST_EACH(&sim->cuts, cut, after) free(HOLT_CONTAINER(cut, struct sim_cut, node));
   holt__sim_disks_free(sim);
+  holt__sim_vaults_free(sim);
   holt_heap_free(&sim->events);
   free(sim);
 }

@@ -16,7 +16,7 @@ struct holt_sim_config {
   uint32_t delay_min_us, delay_max_us; /* one way; drawn for each write */
   uint32_t chunk_max;                  /* largest piece that arrives at once, 0: whole writes */
   uint32_t send_buffer;                /* bytes in flight before a writer must wait; 0: 256 KiB */
-  uint32_t disk_min_us, disk_max_us;   /* how long a file job takes; drawn for each */
+  uint32_t disk_min_us, disk_max_us;   /* how long a file job or a work takes; drawn for each */
   int disk_loss; /* what a host's death does to its disks: 1 + enum holt_sim_loss, 0: drawn */
 };
 
@@ -50,6 +50,8 @@ void holt_sim_pause(struct holt_sim *sim, const char *name, bool is_paused);
 struct holt_sim_disk *holt_sim_disk_of(struct holt_sim *sim, const char *host, const char *path);
 /* While stalled no file job of that directory ends, nor does anything of it happen. */
 void holt_sim_disk_stall(struct holt_sim *sim, const char *host, const char *path, bool is_stalled);
+/* The vault behind a path of a host (holt_env_vault): made when it is not there. */
+struct holt_vault *holt_sim_vault_of(struct holt_sim *sim, const char *host, const char *path);
 /* Stream ends that are open in the whole room. */
 unsigned holt_sim_open_streams(const struct holt_sim *sim);
 

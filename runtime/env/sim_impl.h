@@ -29,7 +29,7 @@ struct holt_sim {
   struct holt_heap events;
   uint64_t now_us;
   uint64_t count, hash;
-  struct holt_list hosts, cuts, disks;
+  struct holt_list hosts, cuts, disks, vaults;
   unsigned open_streams;
   unsigned hosts_made;
 };
@@ -44,7 +44,7 @@ struct sim_host {
   struct sim_event wake; /* timers and posts */
   bool is_paused;
   struct holt_list deferred; /* of sim_event */
-  struct holt_list streams, listeners, dials, accepts, dirs;
+  struct holt_list streams, listeners, dials, accepts, dirs, works;
   uint16_t next_port;
 };
 
@@ -70,5 +70,11 @@ int holt__sim_dir_open(struct holt_env *env, const char *path, struct holt_dir *
 /* The host is gone: what its disks have not synced may be lost. */
 void holt__sim_host_files_free(struct sim_host *host);
 void holt__sim_disks_free(struct holt_sim *sim);
+
+void holt__sim_work(struct holt_env *env, struct holt_work *work);
+/* The host is gone: each work under way has happened or has not. */
+void holt__sim_host_works_free(struct sim_host *host);
+struct holt_vault *holt__sim_vault(struct holt_env *env, const char *path);
+void holt__sim_vaults_free(struct holt_sim *sim);
 
 #endif /* HOLT_ENV_SIM_IMPL_H */

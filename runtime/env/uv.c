@@ -160,6 +160,11 @@ int holt__uv_signal(struct holt_env *env, int signal_number, void (*cb)(void *ar
   return holt__uv_code(rc);
 }
 
+static struct holt_vault *no_vault(struct holt_env *env, const char *path) {
+  (void)env, (void)path;
+  return NULL;
+}
+
 static const struct holt_env_ops uv_ops = {
     .turn = turn,
     .free = uv_env_free,
@@ -174,6 +179,8 @@ static const struct holt_env_ops uv_ops = {
     .spawn = holt__uv_spawn,
     .signal = holt__uv_signal,
     .stdio = holt__uv_stdio,
+    .work = holt__uv_work,
+    .vault = no_vault,
     .dir_open = holt__uv_dir_open,
 };
 

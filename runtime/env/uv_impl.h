@@ -77,6 +77,8 @@ int holt__uv_signal(struct holt_env *env, int signal_number, void (*cb)(void *ar
                     void *arg);
 int holt__uv_stdio(struct holt_env *env, int number, struct holt_stream **out, struct holt_err *err);
 
+void holt__uv_work(struct holt_env *env, struct holt_work *work);
+
 int holt__uv_dir_open(struct holt_env *env, const char *path, struct holt_dir **out, struct holt_err *err);
 /* Close every directory without calling back, once the job under way has ended. */
 void holt__uv_close_dirs(struct holt_uv *uv);

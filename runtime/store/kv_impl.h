@@ -1,0 +1,82 @@
+/* kv_impl.h - what a kind of ordered store provides. Only for store/ itself. */
+#ifndef HOLT_STORE_KV_IMPL_H
+#define HOLT_STORE_KV_IMPL_H
+
+#include "store/kv.h"
+
+enum holt_kv_move { HOLT_KV_SEEK, HOLT_KV_SEEK_BACK, HOLT_KV_NEXT, HOLT_KV_PREV };
+
+/* See kv.h for what each must do. `write_*` run on a worker's thread or, at start, on the loop's. */
+struct holt_kv_ops {
+  /* Free it, which begins at `kv`, then run `closed` on a later turn or now: nobody waits inside a call. */
+  void (*close)(struct holt_kv *kv, void (*closed)(void *arg), void *arg);
+  void (*forget)(struct holt_kv *kv); /* the env is gone */
+  uint64_t (*size_bytes)(const struct holt_kv *kv);
+  int (*table)(struct holt_kv *kv, const char *name, uint32_t *table, struct holt_err *err);
+  int (*begin)(struct holt_kv *kv, struct holt_kv_txn **out);
+  void (*end)(struct holt_kv_txn *txn);
+  int (*get)(struct holt_kv_txn *txn, uint32_t table, struct holt_buf key, struct holt_buf *value);
+  int (*count)(struct holt_kv_txn *txn, uint32_t table, uint64_t *count);
+  int (*cursor_open)(struct holt_kv_txn *txn, uint32_t table, struct holt_kv_cursor **out);
+  void (*cursor_close)(struct holt_kv_cursor *cursor);
+  int (*move)(struct holt_kv_cursor *cursor, enum holt_kv_move how, struct holt_buf key,
+              struct holt_buf *found, struct holt_buf *value);
+  int (*put)(struct holt_kv_txn *txn, uint32_t table, struct holt_buf key, struct holt_buf value,
+             bool is_last);
+  int (*erase)(struct holt_kv_txn *txn, uint32_t table, struct holt_buf key);
+  int (*stamp)(struct holt_kv_txn *txn, uint32_t version);
+  int (*write_begin)(struct holt_kv *kv, struct holt_kv_txn **out, struct holt_err *err);
+  int (*write_commit)(struct holt_kv_txn *txn,
+                      struct holt_err *err); /* the transaction is gone in any case */
+  void (*write_abort)(struct holt_kv_txn *txn);
+  /* On the loop, when a job that ended well is about to be told; may be NULL. */
+  void (*written)(struct holt_kv *kv);
+  int (*copy)(struct holt_kv *kv, const char *path, struct holt_err *err); /* on a worker's thread */
+};
+
+struct holt_kv_copy {
+  struct holt_work work;
+  struct holt_kv *kv;
+  char *path;
+  holt_kv_done_cb done;
+  void *arg;
+  struct holt_err err;
+};
+
+/* First member of each kind's own struct; so are the next two. */
+struct holt_kv {
+  const struct holt_kv_ops *ops;
+  struct holt_env *env;
+  char *path;
+  uint32_t version;
+  struct holt_list jobs; /* that wait */
+  struct holt_kv_job *running;
+  struct holt_work work;
+  struct holt_kv_copy *copying;
+  struct holt_err failed; /* code not 0: no write is possible any more */
+  unsigned reads_open;
+  bool is_closing;
+  void (*closed)(void *arg);
+  void *closed_arg;
+  struct holt_post post;
+};
+
+struct holt_kv_txn {
+  struct holt_kv *kv;
+  bool is_write;
+};
+
+struct holt_kv_cursor {
+  struct holt_kv_txn *txn;
+};
+
+void holt__kv_init(struct holt_kv *kv, struct holt_env *env, const struct holt_kv_ops *ops, const char *path);
+int holt__kv_open_lmdb(struct holt_env *env, const struct holt_kv_options *options, struct holt_kv **out,
+                       struct holt_err *err);
+int holt__kv_open_memory(struct holt_env *env, const struct holt_kv_options *options, struct holt_kv **out,
+                         struct holt_err *err);
+/* Whether a store stamped so may be opened with these options. */
+int holt__kv_check_stamp(const struct holt_kv_options *options, const char *kind, uint32_t version,
+                         struct holt_err *err);
+
+#endif /* HOLT_STORE_KV_IMPL_H */
