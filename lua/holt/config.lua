@@ -26,6 +26,7 @@ M.rules = {
   backoff_min = { "seconds", min = 0.001 },
   backoff_max = { "seconds", min = 0.001 },
   drain_timeout = { "seconds" },
+  handler_warning = { "seconds" },
   request_timeout = { "seconds" },
   cluster = { "table" },
   data = { "string" },

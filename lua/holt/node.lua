@@ -10,7 +10,7 @@ local transport = require("holt.transport")
 
 local M = {}
 
-local NODE_EVENTS = { "listening", "peer_connected", "peer_disconnected", "gap", "dropped", "error", "closed" }
+local NODE_EVENTS = { "listening", "peer_connected", "peer_disconnected", "gap", "dropped", "error", "slow_handler", "closed" }
 table.move(cluster.EVENTS, 1, #cluster.EVENTS, #NODE_EVENTS + 1, NODE_EVENTS)
 local PEER_EVENTS = {
   "connect",
@@ -29,6 +29,7 @@ local ON_RULES = { concurrency = { "integer", min = 1 } }
 local SERVE_RULES = { concurrency = { "integer", min = 1 } }
 local CALL_RULES = { timeout = { "seconds" } }
 local REQUEST_TIMEOUT = 5
+local HANDLER_WARNING = 0.1
 
 -- Every open node of this state, so that an error of a task reaches whoever listens.
 local open_nodes = setmetatable({}, { __mode = "k" })
@@ -192,8 +193,25 @@ function tells.refused(node, _, told)
   end
 end
 
+-- Handlers of all nodes of a state share its loop: the smallest of their settings counts.
+local function set_watch()
+  local tick, limit
+  for node in pairs(open_nodes) do
+    local warning = node[SETTINGS].handler_warning or HANDLER_WARNING
+    if warning > 0 and warning < (limit or math.huge) then
+      limit = warning
+    end
+    local heartbeat = node.cluster_settings.is_member and node.cluster_settings.heartbeat
+    if heartbeat and heartbeat < (tick or math.huge) then
+      tick = heartbeat
+    end
+  end
+  core.watch(tick or 0, limit or 0)
+end
+
 function tells.closed(node)
   open_nodes[node] = nil
+  set_watch()
   cluster.closed(node)
   node.events:fire("closed")
 end
@@ -388,10 +406,18 @@ function Node:peers()
   return list
 end
 
----Counters: emitted received delivered forwarded duplicates lost expired queued unacknowledged; in a cluster also
----members pending in_progress partial log_bytes.
+local function node_stats(node)
+  local stats, err = core.node_stats(node)
+  if stats then
+    stats.slow_handlers, stats.slowest_handler = core.watch_counts()
+  end
+  return stats, err
+end
+
+---Counters: emitted received delivered forwarded duplicates lost expired queued unacknowledged slow_handlers
+---slowest_handler; in a cluster also members pending in_progress partial log_bytes.
 function Node:stats()
-  local stats, err = core.node_stats(self)
+  local stats, err = node_stats(self)
   local status = stats and self.cluster_settings.is_member and core.cluster_status(self)
   if status then
     stats.members, stats.pending, stats.log_bytes = #status.members, status.pending, status.log_bytes
@@ -436,7 +462,7 @@ function Node:status()
     listen = codec.array({ table.unpack(self[ADDRESSES]) }),
     advertise = codec.array(advertised(self)),
     peers = codec.array(peers),
-    stats = core.node_stats(self),
+    stats = node_stats(self),
     memory = core.memory().bytes,
     tasks = core.task_count(),
   })
@@ -470,6 +496,7 @@ end
 local function give_up(node, err)
   core.node_close(node, false)
   open_nodes[node] = nil
+  set_watch()
   error(err, 0)
 end
 
@@ -510,6 +537,7 @@ function M.new(given)
     core.node_use_codec(node, rule[2], rule[1])
   end
   open_nodes[node] = true
+  set_watch()
   for _, address in ipairs(list_of(settings.listen)) do
     local ok, actual = core.node_listen(node, address)
     if not ok then
@@ -556,6 +584,13 @@ function M.all()
   end)
   return list
 end
+
+-- Something held the loop for long: whose it was cannot be told, so all hear it. The log knows already.
+core.on_slow(function(where, seconds)
+  for _, node in ipairs(M.all()) do
+    node.events:fire("slow_handler", where, seconds)
+  end
+end)
 
 -- A handler or task raised: its own node hears it, a task that belongs to none is told to all.
 core.set_error_sink(function(value, traceback, what, owner)

@@ -123,6 +123,39 @@ static int l_exit_code(lua_State *L) {
   return 1;
 }
 
+/* --- the watchdog --------------------------------------------------------------------------------- */
+
+/* watch(tick, limit): seconds, 0 for the default tick and for no warning */
+static int l_watch(lua_State *L) {
+  uint64_t tick_ms = holt_lua_check_seconds(L, 1), limit_ms = holt_lua_check_seconds(L, 2);
+  holt_watch_set(holt_script_of(L), tick_ms, limit_ms);
+  return 0;
+}
+
+/* on_slow(fn): fn(where, seconds) once a run that held the loop is over */
+static int l_on_slow(lua_State *L) {
+  luaL_checktype(L, 1, LUA_TFUNCTION);
+  lua_settop(L, 1);
+  holt_watch_on_slow(L);
+  return 0;
+}
+
+/* watch_counts() -> slow runs, seconds the longest took, turns of the loop from within a run */
+static int l_watch_counts(lua_State *L) {
+  struct holt_watch_counts counts;
+  holt_watch_counts(holt_script_of(L), &counts);
+  lua_pushinteger(L, (lua_Integer)counts.slow);
+  lua_pushnumber(L, (lua_Number)counts.longest_ns / 1e9);
+  lua_pushinteger(L, (lua_Integer)counts.turns);
+  return 3;
+}
+
+/* was_interrupted() -> whether what held the loop was ended by an error, for a final signal */
+static int l_was_interrupted(lua_State *L) {
+  lua_pushboolean(L, holt_script_was_interrupted(holt_script_of(L)));
+  return 1;
+}
+
 /* --- signals -------------------------------------------------------------------------------------- */
 
 static const struct {
@@ -137,7 +170,8 @@ struct signal_watch {
   struct holt_script *script;
   int number;
   const char *name;
-  int ref; /* the handler */
+  int ref;       /* the handler */
+  bool is_final; /* it is to end the process, whatever holds the loop */
   unsigned pending;
 };
 
@@ -163,6 +197,7 @@ static const struct holt_job signal_job = {.push = signal_push, .ended = signal_
 
 static bool signal_run(struct holt_script *script, struct holt_script_source *source) {
   struct signal_watch *watch = HOLT_CONTAINER(source, struct signal_watch, source);
+  if (watch->is_final) holt_script_interrupt(script, NULL);
   while (watch->pending > 0) {
     watch->pending--;
     if (watch->ref != LUA_NOREF) holt_task_run(script, &signal_job, watch, NULL);
@@ -174,6 +209,7 @@ static void on_signal(void *arg, int number) {
   (void)number;
   struct signal_watch *watch = arg;
   watch->pending++;
+  if (watch->is_final) holt_script_interrupt(watch->script, watch->name);
   holt_source_ready(watch->script, &watch->source);
 }
 
@@ -189,7 +225,8 @@ static int l_signals_gc(lua_State *L) {
   return 0;
 }
 
-/* on_signal(name, fn | nil): upvalue 1 is the signal table */
+/* on_signal(name, fn | nil, is_final): upvalue 1 is the signal table. Final: fn ends the process, and what
+ * holds the loop is ended by an error, so that it can. */
 static int l_on_signal(lua_State *L) {
   const char *name = luaL_checkstring(L, 1);
   if (!lua_isnoneornil(L, 2)) luaL_checktype(L, 2, LUA_TFUNCTION);
@@ -204,6 +241,7 @@ static int l_on_signal(lua_State *L) {
     int rc = holt_env_signal(env, watch->number, is_set ? on_signal : NULL, is_set ? watch : NULL);
     if (rc != 0) return holt_lua_fail_code(L, rc);
     if (is_set) {
+      watch->is_final = lua_toboolean(L, 3);
       lua_settop(L, 2);
       watch->ref = luaL_ref(L, LUA_REGISTRYINDEX);
     }
@@ -242,6 +280,10 @@ void holt_binding_system(lua_State *L) {
                                        {"turn", l_turn},
                                        {"exit", l_exit},
                                        {"exit_code", l_exit_code},
+                                       {"watch", l_watch},
+                                       {"on_slow", l_on_slow},
+                                       {"watch_counts", l_watch_counts},
+                                       {"was_interrupted", l_was_interrupted},
                                        {NULL, NULL}};
   luaL_setfuncs(L, functions, 0);
   push_on_signal(L);

@@ -3,6 +3,8 @@
  * - A timer follows the core's deadline; a tick of our own sees to retries, deadlines and formation.
  * - What must not happen inside a callback is put off to the end of the turn: proposals, reads, slices of
  *   snapshots, entries that the last turn left to apply.
+ * - While a script holds the loop (holt_env_turn_held) nothing is applied and no snapshot takes the place of
+ * the state: that waits for the next turn of the common kind. Everything else goes on.
  * - A broken invariant or a failed disk ends membership, never the process: reads go on, writes are refused.
  */
 #include "cluster/cluster.h"
@@ -13,7 +15,7 @@
 
 #include "cluster/cluster_impl.h"
 
-enum { TICK_MS = 20, APPLY_MAX = 4096, HELD_BYTES_MAX = 64 << 20 };
+enum { TICK_MS = 20, APPLY_MAX = 4096, HELD_BYTES_MAX = 64 << 20, BACKLOG_MAX = 65536 };
 
 struct holt_cluster_config holt_cluster_defaults(void) {
   return (struct holt_cluster_config){.name = "",
@@ -93,6 +95,10 @@ static void io_apply(void *arg, const struct holt_raft_entry *entry) {
   holt__requests_applied(c, entry, &c->applied);
 }
 
+static bool io_may_apply(void *arg) {
+  return !holt_env_is_held(((struct holt_cluster *)arg)->env);
+}
+
 static void io_done(void *arg, const struct holt_raft_done *done) {
   if (done->type == HOLT_RAFT_DONE_CHANGE)
     holt__member_change_done(arg, done);
@@ -120,6 +126,7 @@ static const struct holt_raft_driver_io driver_io = {.persist = io_persist,
                                                      .snapshot_take = holt__snapshot_take,
                                                      .snapshot_read = holt__snapshot_read,
                                                      .snapshot_part = holt__snapshot_part,
+                                                     .may_apply = io_may_apply,
                                                      .observe = io_observe};
 
 static void fail(struct holt_cluster *c) {
@@ -140,9 +147,10 @@ void holt__cluster_after(struct holt_cluster *c) {
   }
   uint64_t now = holt__cluster_now(c), due = c->driver.deadline_ms;
   holt_timer_start(&c->timer, due > now ? due - now : 0);
-  if (c->machine.applied != c->commit_told || holt_raft_driver_has_work(&c->driver) ||
-      holt__snapshot_has_work(c))
-    holt__cluster_stir(c);
+  bool has_work = holt_raft_driver_has_work(&c->driver) || holt__snapshot_has_work(c);
+  if (holt_env_is_held(c->env))
+    has_work = false; /* what waits goes on with the next message, timer or tick */
+  if (c->machine.applied != c->commit_told || has_work) holt__cluster_stir(c);
 }
 
 int holt__cluster_step(struct holt_cluster *c, struct holt_raft_event *event) {
@@ -393,6 +401,12 @@ void holt_cluster_free(struct holt_cluster *c) {
   free(c);
 }
 
+/* A script holds the loop, and more is committed than we care to keep for it: this member falls silent,
+ * others go on without it, and the log does not grow. */
+static bool is_overdue(const struct holt_cluster *c) {
+  return holt_env_is_held(c->env) && c->driver.apply_to - c->driver.applied > BACKLOG_MAX;
+}
+
 void holt_cluster_message(struct holt_cluster *c, struct holt_link *link,
                           const struct holt_link_message *message) {
   if (c->is_closed) return;
@@ -400,7 +414,7 @@ void holt_cluster_message(struct holt_cluster *c, struct holt_link *link,
     holt__form_message(c, link, message->body);
     return;
   }
-  if (!c->raft || c->state == STATE_FAILED) return;
+  if (!c->raft || c->state == STATE_FAILED || is_overdue(c)) return;
   holt_raft_driver_receive(&c->driver, message->body, holt__cluster_now(c));
   holt__cluster_after(c);
 }

@@ -222,7 +222,7 @@ struct holt_cluster {
   struct holt__thaw thaw;
   struct holt_raft_snapshot thawing; /* index 0: none */
   struct holt_writer thawing_bytes;
-  bool is_thawed, is_thaw_written;
+  bool is_thawed, is_thaw_written, is_thaw_durable;
   int thaw_code;
   uint32_t crc, thaw_crc;
 };

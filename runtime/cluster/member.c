@@ -146,6 +146,10 @@ static void end_request(struct holt_cluster_request **request, int code) {
 
 void holt__member_gone(struct holt_cluster *c) {
   if (c->state != STATE_MEMBER && c->state != STATE_JOINING) return;
+  if (holt_env_is_held(c->env)) { /* somebody looks at what would be gone: on a later tick */
+    c->is_out = true;
+    return;
+  }
   bool is_wanted = c->leaving != NULL;
   holt__requests_fail(c, HOLT_ECLOSED);
   holt__cluster_end(c);

@@ -91,7 +91,7 @@ int holt__snapshot_part(void *arg, const struct holt_raft_part *part) {
     c->thawing = *part->snapshot;
     c->thaw_code = 0;
     c->thaw_crc = 0;
-    c->is_thawed = false;
+    c->is_thawed = c->is_thaw_durable = false;
   }
   if (c->thawing.index == 0) return HOLT_EPROTOCOL;
   holt_write_bytes(&c->thawing_bytes, part->data, part->len);
@@ -133,6 +133,12 @@ static void thaw_done(struct holt_cluster *c, int code, struct holt_writer *byte
 }
 
 static void thaw_finish(struct holt_cluster *c) {
+  if (holt_env_is_held(c->env)) return; /* somebody looks at the state */
+  if (c->is_thaw_durable) {
+    c->is_thaw_durable = false;
+    thaw_done(c, c->thaw_code, &c->thawing_bytes);
+    return;
+  }
   if (!c->is_thawed || !may_write_file(c)) return;
   c->is_thawed = false;
   if (c->thaw_code == 0 && c->dir) {
@@ -145,10 +151,15 @@ static void thaw_finish(struct holt_cluster *c) {
 
 void holt__snapshot_written(struct holt_cluster *c, int status, struct holt_writer *bytes) {
   if (!c->raft) return;
-  if (c->is_thaw_written)
-    thaw_done(c, status, bytes);
-  else
+  if (c->is_thaw_written) { /* it takes its place on a later turn */
+    c->thaw_code = status;
+    holt_writer_free(&c->thawing_bytes);
+    c->thawing_bytes = *bytes;
+    memset(bytes, 0, sizeof *bytes);
+    c->is_thaw_durable = true;
+  } else {
     freeze_done(c, status, bytes);
+  }
   c->is_thaw_written = false;
   holt__cluster_after(c);
   holt__cluster_stir(c);
@@ -180,14 +191,15 @@ void holt__snapshot_turn(struct holt_cluster *c) {
 }
 
 bool holt__snapshot_has_work(const struct holt_cluster *c) {
-  return (c->freezing.index != 0 && c->freeze.frozen) || (c->is_thawed && may_write_file(c));
+  return (c->freezing.index != 0 && c->freeze.frozen) || c->is_thaw_durable ||
+         (c->is_thawed && may_write_file(c));
 }
 
 void holt__snapshot_free(struct holt_cluster *c) {
   c->is_thaw_written = false;
   if (c->freeze.frozen) holt__freeze_close(&c->freeze);
   c->freezing.index = c->thawing.index = 0;
-  c->is_thawed = false;
+  c->is_thawed = c->is_thaw_durable = false;
   holt_writer_free(&c->freezing_bytes);
   holt_writer_free(&c->thawing_bytes);
   holt__thaw_close(&c->thaw);

@@ -17,6 +17,26 @@ bool holt_env_turn(struct holt_env *env, bool wait) {
   return env->ops->turn(env, wait);
 }
 
+bool holt_env_turn_held(struct holt_env *env) {
+  env->is_held = true;
+  bool is_alive = env->ops->turn(env, false);
+  env->is_held = false;
+  return is_alive;
+}
+
+bool holt_env_is_held(const struct holt_env *env) {
+  return env->is_held;
+}
+
+void holt_env_tick(struct holt_env *env, uint64_t interval_ms, holt_tick_cb cb, void *arg) {
+  if (env->ops->tick == NULL) return;
+  if (interval_ms > 0) { /* stopping touches nothing else: it may happen within the tick */
+    env->tick_cb = cb;
+    env->tick_arg = arg;
+  }
+  env->ops->tick(env, interval_ms);
+}
+
 void holt_env_free(struct holt_env *env) {
   if (env != NULL) env->ops->free(env);
 }

@@ -23,6 +23,12 @@ struct holt_env; /* see env/env_impl.h for what an implementation provides */
 /* Run one turn: due timers, posts, input and output. With `wait` it sleeps until there is something to do;
  * without, it only looks. Returns false when nothing is left that could ever happen. */
 bool holt_env_turn(struct holt_env *env, bool wait);
+/* The same without sleeping, while whoever uses the loop is in the middle of something (a script that holds
+ * it for long): callbacks run, but what would change the state that script looks at is to wait. Signals are
+ * heard even when nothing else is left that could happen. Never from within a callback. */
+bool holt_env_turn_held(struct holt_env *env);
+/* Within holt_env_turn_held: work that changes what a script sees is put off to a later turn. */
+bool holt_env_is_held(const struct holt_env *env);
 /* Close what is still open (without calling back) and free the env. */
 void holt_env_free(struct holt_env *env);
 
@@ -96,6 +102,19 @@ struct holt_vault {
 
 /* NULL on the real machine. */
 struct holt_vault *holt_env_vault(struct holt_env *env, const char *path);
+
+/* --- A tick that interrupts ----------------------------------------------------------------------- */
+
+/* Runs inside a signal handler, on the thread that started the tick, in the middle of whatever it does there:
+ * it may look at volatile fields, set them, stop the tick, and do nothing else but what signal-safety(7)
+ * allows. */
+typedef void (*holt_tick_cb)(void *arg);
+
+/* Call `cb` every `interval_ms` of real time, beginning one interval from now; 0 stops it, and only that may
+ * be called from `cb`. One tick an env. System calls it interrupts are restarted where the system can do
+ * that; sleep, poll and their like end early. In sim, and where the system has no such timer, it never comes.
+ * From the thread that turns the env. */
+void holt_env_tick(struct holt_env *env, uint64_t interval_ms, holt_tick_cb cb, void *arg);
 
 /* --- Byte streams --------------------------------------------------------------------------------- */
 

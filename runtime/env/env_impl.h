@@ -21,6 +21,7 @@ struct holt_env_ops {
   int (*spawn)(struct holt_env *env, const struct holt_process_options *options, struct holt_process **out,
                struct holt_stream *pipes[3], struct holt_err *err);
   int (*signal)(struct holt_env *env, int signal_number, void (*cb)(void *arg, int signal_number), void *arg);
+  void (*tick)(struct holt_env *env, uint64_t interval_ms); /* NULL: it never comes */
   int (*stdio)(struct holt_env *env, int number, struct holt_stream **out, struct holt_err *err);
   void (*work)(struct holt_env *env, struct holt_work *work);
   struct holt_vault *(*vault)(struct holt_env *env, const char *path);
@@ -33,6 +34,9 @@ struct holt_env {
   uint64_t now_ms;
   struct holt_heap timers; /* of struct holt_timer, by due time in ms */
   struct holt_list posts;
+  bool is_held;
+  holt_tick_cb tick_cb; /* read by a signal handler: set before the tick runs */
+  void *tick_arg;
 };
 
 struct holt_listener {

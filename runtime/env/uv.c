@@ -81,13 +81,22 @@ static void timers_changed(struct holt_env *env) {
   uv_timer_start(&uv->timer, on_timer, due > loop_now ? due - loop_now : 0, 0);
 }
 
+static void on_look(uv_idle_t *handle) {
+  (void)handle;
+}
+
 /* Happy path of one turn: posts of the last turn; libuv (timers, input, output); posts made by those. */
 static bool turn(struct holt_env *env, bool wait) {
   struct holt_uv *uv = (struct holt_uv *)env;
   uv_update_time(&uv->loop);
   update_now(uv);
   if (holt__env_run_posts(env) > 0) wait = false; /* who turns us may have something to do now */
+  if (env->is_held) uv_idle_start(&uv->look, on_look);
   bool is_alive = uv_run(&uv->loop, wait ? UV_RUN_ONCE : UV_RUN_NOWAIT) != 0;
+  if (env->is_held) {
+    uv_idle_stop(&uv->look);
+    is_alive = uv_loop_alive(&uv->loop) != 0;
+  }
   uv_update_time(&uv->loop);
   update_now(uv);
   holt__env_run_posts(env);
@@ -102,6 +111,7 @@ static void close_any(uv_handle_t *handle, void *arg) {
 static void uv_env_free(struct holt_env *env) {
   struct holt_uv *uv = (struct holt_uv *)env;
   uv->is_closing = true;
+  holt__uv_tick_free(uv);
   holt__uv_close_sockets(uv);
   holt__uv_close_dirs(uv);
   HOLT_LIST_EACH(&uv->streams, node, next) {
@@ -178,6 +188,7 @@ static const struct holt_env_ops uv_ops = {
     .dial_cancel = holt__uv_dial_cancel,
     .spawn = holt__uv_spawn,
     .signal = holt__uv_signal,
+    .tick = holt__uv_tick,
     .stdio = holt__uv_stdio,
     .work = holt__uv_work,
     .vault = no_vault,
@@ -202,6 +213,7 @@ struct holt_env *holt_env_uv_new(void) {
   holt_list_init(&uv->dirs);
   uv_timer_init(&uv->loop, &uv->timer);
   uv->timer.data = uv;
+  uv_idle_init(&uv->loop, &uv->look);
   uv->env.now_ms = uv_now(&uv->loop);
   return &uv->env;
 }

@@ -2,6 +2,7 @@
 #ifndef HOLT_ENV_UV_IMPL_H
 #define HOLT_ENV_UV_IMPL_H
 
+#include <time.h>
 #include <uv.h>
 
 #include "env/env_impl.h"
@@ -21,7 +22,10 @@ struct holt_uv {
   struct holt_env env;
   uv_loop_t loop;
   uv_timer_t timer; /* stands for the earliest of env.timers */
+  uv_idle_t look;   /* runs within a held turn: makes the loop poll though nothing keeps it alive */
   struct holt_uv_signal *signals[HOLT_UV_SIGNALS];
+  timer_t tick; /* while has_tick is set */
+  bool has_tick;
   struct holt_list streams, listeners, dials, dirs;
   struct holt_env_uv_open open;
   bool is_closing;
@@ -75,6 +79,9 @@ int holt__uv_spawn(struct holt_env *env, const struct holt_process_options *opti
                    struct holt_process **out, struct holt_stream *pipes[3], struct holt_err *err);
 int holt__uv_signal(struct holt_env *env, int signal_number, void (*cb)(void *arg, int signal_number),
                     void *arg);
+void holt__uv_tick(struct holt_env *env, uint64_t interval_ms);
+/* No tick comes from now on. */
+void holt__uv_tick_free(struct holt_uv *uv);
 int holt__uv_stdio(struct holt_env *env, int number, struct holt_stream **out, struct holt_err *err);
 
 void holt__uv_work(struct holt_env *env, struct holt_work *work);

@@ -153,6 +153,7 @@ static int step(struct holt_raft_driver *d, const struct holt_raft_event *event)
 /* --- What follows -------------------------------------------------------------------------------------- */
 
 static uint32_t apply(struct holt_raft_driver *d, uint32_t budget) {
+  if (d->applied < d->apply_to && d->io.may_apply != NULL && !d->io.may_apply(d->arg)) return 0;
   while (d->applied < d->apply_to && budget > 0) {
     const struct holt_raft_entry *entry = holt_raft_entry_at(d->raft, d->applied + 1);
     if (entry == NULL) {

@@ -32,6 +32,8 @@ struct holt_raft_driver_io {
   /* Store a piece (borrowed) that arrived; after the last one make it durable, put the state machine in its
    * place at once, and say holt_raft_driver_snapshot_stored. An error counts as stored with that code. */
   int (*snapshot_part)(void *arg, const struct holt_raft_part *part);
+  /* Whether entries may be applied now; if not, they wait for holt_raft_driver_turn. NULL: always. */
+  bool (*may_apply)(void *arg);
   /* Look at a step and what came of it, before anything is performed. May be NULL. */
   void (*observe)(void *arg, const struct holt_raft_event *event, const struct holt_raft_update *update,
                   int rc);

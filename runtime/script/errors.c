@@ -133,7 +133,12 @@ int holt_lua_call(struct holt_script *script, void (*body)(lua_State *L, void *a
   lua_pushcfunction(L, l_protected);
   lua_pushlightuserdata(L, &call);
   script->no_block++;
+  lua_State *outer = holt__watch_enter(script, L);
+  bool is_within = outer != NULL;
+  if (is_within) script->watch.calls++;
   int status = lua_pcall(L, 1, 0, -3);
+  if (is_within) script->watch.calls--;
+  holt__watch_leave(script, outer);
   script->no_block--;
   int rc = 0;
   if (status != LUA_OK) {

@@ -139,6 +139,38 @@ void holt_task_release(struct holt_task *task);
 /* Tasks that have not ended. */
 size_t holt_script_task_count(const struct holt_script *script);
 
+/* --- The watchdog --------------------------------------------------------------------------------- */
+
+/* A piece of Lua that runs long holds the loop. Once it has for a tick (50 ms, see holt_watch_set), a hook
+ * interrupts it and turns the loop without Lua: callbacks run, heartbeats and acknowledgements leave, what is
+ * for Lua is queued, nothing is applied (holt_env_turn_held); again at every tick. Not interrupted: a long
+ * call of a C function, a finaliser, coroutines resumed by a coroutine.resume that was there before ours.
+ * Where the env has no tick (sim), nothing of this happens. */
+
+/* How often, 0 for the default; and after how long it is told that a run (a task, a handler, the main thread
+ * between two turns) holds the loop: once a run, as a warning in the log at once, and to the function of
+ * holt_watch_on_slow when the run is over. 0: not told. On the main thread of plain Lua the watch begins
+ * here, and rests when the loop has nothing left to do. */
+void holt_watch_set(struct holt_script *script, uint64_t tick_ms, uint64_t limit_ms);
+/* Call the Lua function on top of L's stack, which is popped: f(where, seconds), where is "file:line". It
+ * must not wait. */
+void holt_watch_on_slow(lua_State *L);
+
+struct holt_watch_counts {
+  uint64_t slow;       /* runs that were told */
+  uint64_t longest_ns; /* the longest of them */
+  uint64_t turns;      /* turns of the loop from within a run */
+};
+void holt_watch_counts(const struct holt_script *script, struct holt_watch_counts *out);
+
+/* Somebody wants the process to end (`why`, a static text such as "SIGTERM"); NULL: it is being dealt with.
+ * What holds the loop a second later is ended by an error (`canceled`), at once when asked a second time; it
+ * is raised again at every tick for who catches it, until five seconds have passed, or the third time: then
+ * the process ends with code 1. From anywhere, callbacks of the env included. */
+void holt_script_interrupt(struct holt_script *script, const char *why);
+/* Whether such an error has been raised. */
+bool holt_script_was_interrupted(const struct holt_script *script);
+
 /* --- Sources of work ------------------------------------------------------------------------------ */
 
 /* Somebody with a queue of its own, such as a node with events for its handlers. The owner keeps the memory,

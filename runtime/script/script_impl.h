@@ -22,6 +22,31 @@ struct holt_task {
   bool is_kept;
 };
 
+/* See watch.c. What the tick looks at is volatile: it comes between any two instructions. */
+struct holt__watch {
+  lua_State *volatile running; /* the innermost Lua that runs, NULL: none does */
+  volatile unsigned turns;     /* of the loop */
+  volatile unsigned runs;      /* pieces of Lua begun by the scheduler */
+  volatile bool is_ticking;
+  volatile bool is_hot; /* whoever ends the present run shall call holt__watch_over */
+  unsigned seen_turns, seen_runs;
+  volatile uint64_t since_ns; /* when the tick first saw the present run */
+  lua_Hook before;            /* what the armed coroutine had as its hook */
+  int before_mask, before_count;
+  lua_State *volatile armed;
+  uint64_t tick_ms, limit_ms;
+  unsigned calls; /* holt_lua_call from within Lua: C code below may be in the middle of something */
+  char where[128];
+  int sink_ref;
+  struct holt_script_source source;
+  uint64_t told_ns; /* to be told: how long it took */
+  struct holt_watch_counts counts;
+  const char *why; /* somebody wants the process to end */
+  unsigned asked;  /* how often */
+  uint64_t asked_ns;
+  bool was_interrupted;
+};
+
 struct holt_script {
   lua_State *L; /* the main thread */
   struct holt_env *env;
@@ -44,7 +69,36 @@ struct holt_script {
   struct holt_texts *texts;
   bool is_exiting;
   int exit_code;
+  struct holt__watch watch;
 };
+
+/* --- watch.c -------------------------------------------------------------------------------------- */
+
+void holt__watch_init(struct holt_script *script);
+void holt__watch_close(struct holt_script *script);
+void holt__watch_start(struct holt_script *script);
+/* The run that was slow is over. */
+void holt__watch_over(struct holt_script *script);
+
+/* From here on `L` runs; returns what ran before, for holt__watch_leave. */
+static inline lua_State *holt__watch_enter(struct holt_script *script, lua_State *L) {
+  struct holt__watch *watch = &script->watch;
+  lua_State *before = watch->running;
+  if (before == NULL) watch->runs++;
+  watch->running = L;
+  if (!watch->is_ticking) holt__watch_start(script);
+  return before;
+}
+
+static inline void holt__watch_leave(struct holt_script *script, lua_State *before) {
+  struct holt__watch *watch = &script->watch;
+  watch->running = before;
+  if (before == NULL) {
+    if (watch->is_hot) holt__watch_over(script);
+  } else if (!watch->is_ticking) {
+    holt__watch_start(script);
+  }
+}
 
 /* What a parking coroutine yields: nobody else can make this pointer. */
 extern char holt__park_mark;

@@ -64,6 +64,7 @@ static struct holt_script *script_alloc(struct holt_env *env, bool owns_env) {
   holt_list_init(&script->ready);
   holt_list_init(&script->sources);
   holt_list_init(&script->live);
+  holt__watch_init(script);
   return script;
 }
 
@@ -103,6 +104,7 @@ static void install(lua_State *L, struct holt_script *script) {
 struct holt_script *holt_script_attach(lua_State *L, struct holt_env *env) {
   struct holt_script *script = script_alloc(env, true);
   install(L, script);
+  script->watch.running = script->L; /* which is not ours to run: it does whenever the loop does not turn */
   return script;
 }
 

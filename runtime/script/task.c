@@ -181,7 +181,9 @@ static enum holt_task_state step(struct holt_task *task) {
   task->state = HOLT_TASK_RUNNING;
   script->current = task;
   int count = 0;
+  lua_State *outer = holt__watch_enter(script, co);
   int status = lua_resume(co, script->L, given, &count);
+  holt__watch_leave(script, outer);
   script->current = before;
   if (status == LUA_OK) {
     end(task, !task->has_failed, count);
@@ -274,6 +276,7 @@ size_t holt_script_task_count(const struct holt_script *script) {
 
 void holt__tasks_close(struct holt_script *script) {
   script->is_closing = true;
+  holt__watch_close(script);
   HOLT_LIST_EACH(&script->live, node, following) {
     struct holt_task *task = HOLT_CONTAINER(node, struct holt_task, live);
     holt_list_remove(&task->live);
@@ -331,8 +334,12 @@ void holt_script_run_ready(struct holt_script *script) {
 }
 
 bool holt_script_turn(struct holt_script *script, bool wait) {
+  lua_State *outer = script->watch.running; /* the main thread of plain Lua, or nothing */
+  script->watch.turns++;
+  holt__watch_leave(script, NULL);
   bool is_alive = holt_env_turn(script->env, wait && !holt_script_has_ready(script));
   bool has_run = holt_script_has_ready(script); /* and may have started what keeps the loop alive */
   holt_script_run_ready(script);
+  if (outer != NULL) holt__watch_enter(script, outer);
   return is_alive || has_run;
 }

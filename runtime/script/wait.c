@@ -148,7 +148,9 @@ static int carry(lua_State *L, lua_State *co, int count, lua_KFunction k) {
     int got = 0;
     bool is_wall = !lua_isyieldable(L) && !may_turn(script);
     if (is_wall) script->no_block++;
+    lua_State *outer = holt__watch_enter(script, co);
     int status = lua_resume(co, L, count, &got);
+    holt__watch_leave(script, outer);
     if (is_wall) script->no_block--;
     if (status == LUA_YIELD && got == 1 && holt__is_mark(co)) {
       if (lua_isyieldable(L)) {

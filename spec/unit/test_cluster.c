@@ -1,5 +1,6 @@
 /* Clusters of whole nodes on the virtual machine room: formation, operations, failures. */
 #include "clusters.h"
+#include "env/env_impl.h"
 
 /* --- Stories ------------------------------------------------------------------------------------------- */
 
@@ -207,6 +208,73 @@ static void a_late_newcomer_gets_a_snapshot_and_what_followed(void **state) {
   }
 }
 
+/* What a script does that computes for long: see holt_env_turn_held. */
+static void hold(struct room *room, int i, bool is_held) {
+  room->stations[i].env->is_held = is_held;
+}
+
+static uint64_t term_of(struct room *room, int i, uint64_t *applied) {
+  struct holt_cluster_status status;
+  holt_cluster_status(cluster_of(room, i), &status);
+  if (applied) *applied = status.applied;
+  return status.term;
+}
+
+static void a_leader_held_by_its_script_leads_on_and_applies_nothing(void **state) {
+  (void)state;
+  for (uint64_t seed = 1; seed <= 20; seed++) {
+    struct room *room = room_new(seed);
+    for (int i = 0; i < 3; i++) start(room, i, 3);
+    for (int i = 0; i < 3; i++) ready(room, i, 10000);
+    assert_int_equal(set(room, 0, "k", "before", 3000), 0);
+    holt_sim_run(room->sim, 1000);
+    int leader = leader_of(room), other = (leader + 1) % 3;
+    uint64_t before, after, term = term_of(room, leader, &before);
+    hold(room, leader, true);
+    for (int i = 0; i < 10; i++) {
+      assert_int_equal(set(room, other, "k", "meanwhile", 3000), 0);
+      holt_sim_run(room->sim, 500);
+      assert_string_equal(get(room, leader, "k"), "before");
+    }
+    assert_int_equal(leader_of(room), leader);
+    assert_int_equal(term_of(room, leader, &after), term);
+    assert_int_equal(after, before);
+    assert_string_equal(get(room, other, "k"), "meanwhile");
+    hold(room, leader, false);
+    assert_same_state(room, 3);
+    assert_string_equal(get(room, leader, "k"), "meanwhile");
+    room_free(room);
+  }
+}
+
+static void a_snapshot_waits_for_a_script_that_holds_the_loop(void **state) {
+  (void)state;
+  for (int is_durable = 0; is_durable < 2; is_durable++) {
+    struct room *room = room_new(31 + (uint64_t)is_durable);
+    room->is_durable = is_durable;
+    room->snapshot_entries = 50;
+    for (int i = 0; i < 3; i++) start(room, i, 3);
+    for (int i = 0; i < 3; i++) ready(room, i, 10000);
+    assert_int_equal(set(room, 0, "k", "before", 3000), 0);
+    holt_sim_run(room->sim, 1000);
+    int late = (leader_of(room) + 1) % 3, other = (leader_of(room) + 2) % 3;
+    holt_sim_pause(room->sim, room->stations[late].name, true);
+    for (int i = 0; i < 300; i++) assert_int_equal(set(room, other, "k", "later", 3000), 0);
+    hold(room, late, true);
+    holt_sim_pause(room->sim, room->stations[late].name, false);
+    holt_sim_run(room->sim, 5000);
+    assert_string_equal(get(room, late, "k"), "before");
+    hold(room, late, false);
+    holt_sim_run(room->sim, 5000);
+    struct holt_cluster_status status;
+    holt_cluster_status(cluster_of(room, late), &status);
+    assert_true(status.snapshot_index > 50); /* it came by a snapshot */
+    assert_string_equal(get(room, late, "k"), "later");
+    assert_same_state(room, 3);
+    room_free(room);
+  }
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(one_node_alone_is_a_cluster_of_one),
@@ -216,6 +284,8 @@ int main(void) {
       cmocka_unit_test(a_minority_acknowledges_nothing),
       cmocka_unit_test(a_fourth_node_joins_and_leaves),
       cmocka_unit_test(all_die_at_once_and_come_back_with_all_that_was_acknowledged),
+      cmocka_unit_test(a_leader_held_by_its_script_leads_on_and_applies_nothing),
+      cmocka_unit_test(a_snapshot_waits_for_a_script_that_holds_the_loop),
       cmocka_unit_test(a_late_newcomer_gets_a_snapshot_and_what_followed),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

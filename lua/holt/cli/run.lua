@@ -32,6 +32,7 @@ local verb = {
     { "backoff-min", value = "SECONDS", help = "first wait before dialling anew (0.1)", kind = "seconds" },
     { "backoff-max", value = "SECONDS", help = "longest such wait (30)", kind = "seconds" },
     { "request-timeout", value = "SECONDS", help = "how long a call waits when it is not told (5)", kind = "seconds" },
+    { "handler-warning", value = "SECONDS", help = "warn when a handler holds the loop this long; 0: never (0.1)", kind = "seconds" },
     { "drain-timeout", value = "SECONDS", help = "how long an end waits for acknowledgements and answers", kind = "seconds" },
     { "data", value = "FOLDER", help = "keep the cluster's log and snapshots here (in memory)" },
     { "insecure", help = "may listen outside this machine without encryption" },
@@ -114,7 +115,8 @@ local function script_lines(traceback, message)
   return "\n" .. table.concat(lines, "\n")
 end
 
--- SIGTERM and SIGINT: close the nodes and end; the second one ends at once.
+-- SIGTERM and SIGINT: close the nodes and end; the second one ends at once. Code that holds the loop for a second more
+-- is ended by an error, and the process with 1.
 local function watch_signals(context)
   local is_ending = false
   local function on_signal(name)
@@ -125,11 +127,11 @@ local function watch_signals(context)
     core.log("info", name .. ": closing")
     context.stop()
   end
-  core.on_signal("SIGTERM", on_signal)
+  core.on_signal("SIGTERM", on_signal, true)
   if os.getenv("HOLT_LAUNCHED") then -- a terminal sends SIGINT to us as well as to `holt up`, which tells us to end
     core.on_signal("SIGINT", function() end)
   else
-    core.on_signal("SIGINT", on_signal)
+    core.on_signal("SIGINT", on_signal, true)
   end
 end
 
@@ -140,7 +142,7 @@ local function new_context()
       for _, node in ipairs({ table.unpack(context.nodes) }) do -- each leaves the list as it closes
         node:close()
       end
-      core.exit(0)
+      core.exit(core.was_interrupted() and 1 or 0)
     end)
   end
   return context

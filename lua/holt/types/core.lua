@@ -113,11 +113,32 @@ function core.limit_memory(bytes) end
 function core.random() end
 
 ---Run `f(name)` in a task at each SIGINT, SIGTERM, SIGHUP, SIGUSR1, SIGUSR2 or SIGWINCH; nil takes it away.
+---With `is_final` f is to end the process: code that holds the loop a second after the signal (at once after the second
+---one) is ended by an error; code that catches that again and again is cut off after five seconds, with code 1.
 ---@param name string
 ---@param f? fun(name: string)
+---@param is_final? boolean
 ---@return true|nil ok
 ---@return holt.Error? err
-function core.on_signal(name, f) end
+function core.on_signal(name, f, is_final) end
+
+---Whether code that held the loop was ended by an error for the sake of a final signal.
+---@return boolean
+function core.was_interrupted() end
+
+---How often the watchdog looks (0: every 50 ms), and from when on it warns of what holds the loop (0: never). Seconds.
+---@param tick number
+---@param limit number
+function core.watch(tick, limit) end
+
+---Run `f(where, seconds)` for each piece of Lua that held the loop beyond the limit, once it is over; f must not wait.
+---@param f fun(where: string, seconds: number)
+function core.on_slow(f) end
+
+---@return integer slow Pieces of Lua that held the loop beyond the limit.
+---@return number longest Seconds the longest of them took.
+---@return integer turns Times the loop was turned from within a piece of Lua.
+function core.watch_counts() end
 
 ---@return integer
 function core.pid() end

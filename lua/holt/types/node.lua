@@ -23,6 +23,8 @@
 ---@field backoff_min? number First wait before dialling anew. Default 0.1.
 ---@field backoff_max? number Longest such wait. Default 30.
 ---@field drain_timeout? number How long close waits for acknowledgements, and for handlers of requests to answer (5 seconds).
+---@field handler_warning? number Warn, and raise `slow_handler`, when Lua holds the loop this long; 0: never. Default 0.1.
+---Of several nodes in one process the smallest counts.
 ---@field request_timeout? number How long node:call waits when it is not told. Default 5.
 ---@field codec? string|holt.CustomCodec msgpack (default), json, raw, one of `codecs`, or functions of your own.
 ---@field codecs? table<string, holt.CustomCodec> Codecs of your own, by name; every node that hears them needs them.
@@ -36,9 +38,9 @@
 ---@field id string
 ---@field boot string New at each start.
 ---What the runtime says: listening(address) peer_connected(peer) peer_disconnected(peer, err) gap(origin, missed)
----dropped(peer, count, err) error(err) closed(); in a cluster also joined() left() rejoining() follower() candidate()
----leader() state_changed(new, old) leader_changed(new, old) member_joined(name, id) member_left(name, id)
----no_heartbeat_from(name) unsynced_member(name) commit(index) heartbeat() term(n) quorum_lost() quorum_regained()
+---dropped(peer, count, err) error(err) slow_handler(where, seconds) closed(); in a cluster also joined() left()
+---rejoining() follower() candidate() leader() state_changed(new, old) leader_changed(new, old) member_joined(name, id)
+---member_left(name, id) no_heartbeat_from(name) unsynced_member(name) commit(index) heartbeat() term(n) quorum_lost() quorum_regained()
 ---snapshot(index) conf_changed() disk_error(err)
 ---@field events holt.Emitter
 local Node = {}
