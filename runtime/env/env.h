@@ -89,8 +89,8 @@ struct holt_work {
   void *job; /* the env's */
 };
 
-/* Begin the work. It cannot be taken back. holt_env_free() waits for what is running and calls no `done`; on a
- * simulated host, whose death that is, the seed decides whether `run` has still happened. */
+/* Begin the work. It cannot be taken back. holt_env_free() waits for what is running and calls no `done`; on
+ * a simulated host, whose death that is, the seed decides whether `run` has still happened. */
 void holt_env_work(struct holt_env *env, struct holt_work *work);
 
 /* A place for a disk that is not made of files: kept by a simulated machine room for a host and a path, until
