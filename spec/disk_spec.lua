@@ -9,7 +9,7 @@ local SCRIPT = [[
   node.events:on("disk_error", function(err) told[#told + 1] = err end)
 ]]
 
-local function start(folders)
+local function start(folders, script)
   local port, list = nodes.free_port_range(3), {}
   for i = 1, 3 do
     local connect = {}
@@ -19,7 +19,7 @@ local function start(folders)
     list[i] = nodes.start {
       name = "n" .. i,
       listen = "127.0.0.1:" .. port + i - 1,
-      script = SCRIPT:gsub("CONNECT", "{ " .. table.concat(connect, ", ") .. " }"),
+      script = (script or SCRIPT):gsub("CONNECT", "{ " .. table.concat(connect, ", ") .. " }"),
       flags = { "--data=" .. folders[i] },
     }
   end
@@ -127,5 +127,168 @@ describe("a bit that turned over", function()
       kinds[path:match("/(%l+)[^/]*$") or "log"] = true
     end
     assert.is_true(nodes.scale < 1 or kinds.identity and kinds.snapshot and kinds.log)
+  end)
+end)
+
+-- --- No room ----------------------------------------------------------------------------------------------------
+
+-- Each node gets a small file system of its own that nobody else sees: unshare(1) as root, or as root of a name space.
+local function unshare()
+  for _, flags in ipairs { "-m", "-rm" } do
+    local command = ("unshare %s sh -c 'mount -t tmpfs -o size=1m none /tmp' >/dev/null 2>&1"):format(flags)
+    if os.execute(command) then
+      return flags
+    end
+  end
+end
+
+local FULL = SCRIPT .. [[
+  function fill() -- everything that is left
+    filler = io.open(FOLDER .. "/filler", "w")
+    filler:setvbuf("no")
+    for _, size in ipairs { 65536, 4096, 512, 1 } do
+      repeat until not filler:write(("x"):rep(size))
+    end
+    return true
+  end
+  function empty()
+    filler:close()
+    return os.remove(FOLDER .. "/filler")
+  end
+]]
+
+describe("a disk without room", function()
+  nodes.guard(before_each, after_each)
+  local list, written, unknown, count
+  local executable = nodes.executable
+
+  after_each(function()
+    nodes.executable = executable
+  end)
+
+  -- One value of 64 KiB under a key of its own, or under one of a few.
+  local function write(node, timeout)
+    count = count + 1
+    local key = count % 20 == 0 and "own" .. count or "shared" .. count % 5
+    local ok, code = table.unpack(node:eval(([[
+      local ok, err = map:set(%q, "%d " .. ("x"):rep(65536), { timeout = %s })
+      if not ok then errors = errors or {} errors[#errors + 1] = err end
+      return { ok or false, err and err.code or "" }]]):format(key, count, timeout), 40))
+    if ok then
+      written[key], unknown[key] = count, nil
+    elseif code == "unknown" then
+      unknown[key] = unknown[key] or {}
+      unknown[key][count] = true
+    end
+    return ok, code
+  end
+
+  local function disk_of(node)
+    return node:eval("return node:status().cluster.disk")
+  end
+
+  local function assert_whole_again()
+    for _, node in ipairs(list) do
+      node:wait_for(function()
+        return disk_of(node) == "ok"
+      end)
+      assert.equal("true", node:eval("local ok, err = node:barrier(20) return tostring(ok or err)", 40))
+      for key, number in pairs(written) do
+        local found = node:eval(("return tonumber(map:get(%q):match('^%%d+'))"):format(key))
+        assert.is_true(found == number or (unknown[key] and unknown[key][found]) or false, key .. " on " .. node.name)
+      end
+    end
+    local hashes = {}
+    nodes.until_true(function()
+      hashes = {}
+      for _, node in ipairs(list) do
+        local cluster = node:eval("return node:status().cluster")
+        hashes[cluster.state_hash .. " " .. cluster.applied] = true
+      end
+      return not next(hashes, (next(hashes)))
+    end)
+  end
+
+  it("holds up one member only, then a majority; with room again all go on and hold the same", function()
+    local flags = unshare()
+    if not flags then
+      return pending("no small file system can be mounted here: neither as root nor by unshare -rm")
+    end
+    nodes.executable = nodes.write("roomy.sh", ([[#!/bin/sh
+for a in "$@"; do case "$a" in --data=*) data=${a#--data=};; esac; done
+mkdir -p "$data"
+export LD_PRELOAD= DATA="$data" PROGRAM="%s"
+exec unshare %s sh -c 'mount -t tmpfs -o size=28m none "$DATA" && exec "$PROGRAM" "$@"' sh "$@"
+]]):format(executable, flags))
+    os.execute("chmod +x " .. nodes.executable)
+    written, unknown, count = {}, {}, 0
+    local folders = {}
+    for i = 1, 3 do
+      folders[i] = nodes.folder() .. "/small" .. i
+    end
+    list = start(folders, "FOLDER = os.getenv('DATA')\n" .. FULL)
+    nodes.executable = executable
+    for i = 1, 30 do
+      assert.is_true((write(list[1 + i % 3], 20)))
+    end
+
+    -- one: the leader, so that it has to hand over
+    local leader = nodes.until_true(function()
+      for _, node in ipairs(list) do
+        if node:eval("return node:is_leader()") then
+          return node
+        end
+      end
+    end)
+    local others = {}
+    for _, node in ipairs(list) do
+      others[#others + 1] = node ~= leader and node or nil
+    end
+    assert.is_true(leader:eval("return fill()", 20))
+    for i = 1, 400 do
+      assert.same({ true, "" }, { write(others[1 + i % 2], 20) })
+      if disk_of(leader) == "full" then
+        break
+      end
+    end
+    assert.equal("full", disk_of(leader))
+    for i = 1, 20 do
+      assert.same({ true, "" }, { write(others[1 + i % 2], 20) })
+    end
+    assert.matches("^%d+ x", leader:eval("return map:get('shared1')")) -- it can be read
+    assert.same({ false, "unknown" }, { write(leader, 1) }) -- the others did it, here it cannot be seen
+    assert.matches("no space left on the disk: this member writes and acknowledges nothing until there is some",
+      leader:eval("return tostring(told[1])"))
+    local shell = nodes.holt("status", "--control", leader.control)
+    assert.equal(0, (shell:wait()))
+    assert.matches("disk     FULL: ", shell:output("stdout"), 1, true)
+    assert.is_true(leader:eval("return empty()"))
+    assert_whole_again()
+    assert.is_true(leader:eval("return (errors[#errors]:outcome(20))"))
+
+    -- a majority
+    assert.is_true(list[1]:eval("return fill()", 20) and list[2]:eval("return fill()", 20))
+    local refused = 0
+    for i = 1, 400 do
+      local ok, code = write(list[1 + i % 3], 1)
+      refused = ok and 0 or refused + 1
+      if not ok then
+        assert.is_true(code == "unknown" or code == "no_quorum" or code == "busy", code)
+      end
+      if refused == 6 then
+        break
+      end
+    end
+    assert.equal(6, refused)
+    for _, node in ipairs(list) do
+      assert.matches("^%d+ x", node:eval("return map:get('shared1')"))
+    end
+    assert.is_true(list[1]:eval("return empty()"))
+    assert.is_true(list[2]:eval("return empty()"))
+    assert_whole_again()
+    for _, node in ipairs(list) do
+      assert.same({ true, "" }, { write(node, 20) })
+    end
+    assert_whole_again()
   end)
 end)

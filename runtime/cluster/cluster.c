@@ -16,6 +16,7 @@
 #include "cluster/cluster_impl.h"
 
 enum { TICK_MS = 20, APPLY_MAX = 4096, HELD_BYTES_MAX = 64 << 20, BACKLOG_MAX = 65536 };
+enum { BEGIN_AGAIN_MS = 1000 };
 
 struct holt_cluster_config holt_cluster_defaults(void) {
   return (struct holt_cluster_config){.name = "",
@@ -175,6 +176,7 @@ static struct holt_raft_options raft_options(struct holt_cluster *c, uint64_t cl
   options.seed = holt_env_random(c->env);
   options.election_ms = (uint32_t)c->config.election_ms;
   options.heartbeat_ms = (uint32_t)c->config.heartbeat_ms;
+  if (c->config.keep_entries) options.keep_entries = c->config.keep_entries;
   return options;
 }
 
@@ -202,11 +204,16 @@ static void start_raft(struct holt_cluster *c) {
 
 void holt__cluster_begin(struct holt_cluster *c, uint64_t cluster_id, const struct holt_raft_conf *conf) {
   struct holt_err err;
-  if (holt__disk_begin(c, cluster_id, &err) != 0) {
-    holt__cluster_tell_error(c, HOLT_CLUSTER_DISK_ERROR, &err);
-    c->state = STATE_FAILED;
+  if (c->is_begin_full && holt__cluster_now(c) < c->begin_again_ms) return;
+  int rc = holt__disk_begin(c, cluster_id, &err);
+  if (rc != 0) {
+    if (rc != HOLT_ENOSPC || !c->is_begin_full) holt__cluster_tell_error(c, HOLT_CLUSTER_DISK_ERROR, &err);
+    c->is_begin_full = rc == HOLT_ENOSPC;
+    c->begin_again_ms = holt__cluster_now(c) + BEGIN_AGAIN_MS;
+    if (rc != HOLT_ENOSPC) c->state = STATE_FAILED;
     return;
   }
+  c->is_begin_full = false;
   if (make_raft(c, cluster_id, NULL) != 0) return;
   c->state = conf ? STATE_MEMBER : STATE_JOINING;
   struct holt_raft_event event = {.type = HOLT_RAFT_EV_BOOTSTRAP, .conf = conf};
@@ -477,6 +484,7 @@ void holt_cluster_status(struct holt_cluster *c, struct holt_cluster_status *out
   out->member_id = c->self;
   out->state = STATES[c->state];
   out->role = role_name(c, c->role);
+  out->disk = holt__disk_state(c);
   out->applied = c->machine.applied;
   out->state_hash = holt__machine_hash(&c->machine);
   out->has_quorum = c->has_quorum && c->leader != 0;

@@ -30,6 +30,8 @@ struct holt_cluster_config {
   bool can_lead, is_voter;
   uint8_t priority;
   uint64_t snapshot_entries, snapshot_bytes;
+  uint32_t keep_entries;    /* kept behind a snapshot for members that lag; 0: as the core has it */
+  uint32_t segment_bytes;   /* of one file of the log; 0: as the store has it */
   uint32_t entry_bytes_max; /* of one operation; larger ones are refused (HOLT_ETOOLARGE) */
 };
 struct holt_cluster_config holt_cluster_defaults(void);
@@ -163,6 +165,7 @@ struct holt_cluster_status {
   const char *role;               /* "follower", "candidate", "leader", "learner", "none" */
   char leader[HOLT_NAME_MAX + 1]; /* "" when none is known */
   uint64_t term, commit, applied, first, last, snapshot_index, log_bytes, state_hash;
+  const char *disk; /* "none" (in memory), "ok", "full", "failed" */
   bool has_quorum;
   uint64_t no_quorum_ms; /* for how long there has been none */
   size_t pending;        /* operations and reads under way here */

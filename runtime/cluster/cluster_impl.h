@@ -160,12 +160,14 @@ struct holt_cluster {
 
   struct holt_raft *raft; /* NULL while there is no cluster */
   struct holt_raft_driver driver;
-  struct holt_store *store;               /* NULL: in memory */
-  struct holt_dir *dir;                   /* NULL: in memory */
-  bool was_member;                        /* never begins a cluster again */
-  struct holt_err damage;                 /* found at the start, told on the first tick */
-  uint64_t shift, last_seq, snapshot_seq; /* see disk.c */
-  uint64_t full_seq, full_covers;
+  struct holt_store *store;                          /* NULL: in memory */
+  struct holt_dir *dir;                              /* NULL: in memory */
+  bool was_member;                                   /* never begins a cluster again */
+  struct holt_err damage;                            /* found at the start, told on the first tick */
+  uint64_t shift, last_seq, snapshot_seq, reset_seq; /* see disk.c */
+  uint64_t full_seq, full_covers;                    /* 0: there is room */
+  uint64_t begin_again_ms;
+  bool is_disk_failed, is_begin_full; /* is_begin_full: no room for a new log or identity, told */
   struct holt_timer full_timer;
   struct holt__disk_job *disk_job;        /* a snapshot is being written */
   uint64_t snapshot_now, snapshot_before; /* indexes of the files kept */
@@ -327,6 +329,8 @@ int holt__disk_save_identity(struct holt_cluster *c, struct holt_err *err);
 int holt__disk_begin(struct holt_cluster *c, uint64_t cluster_id, struct holt_err *err);
 /* Leave what is there, be another member. */
 int holt__disk_renew(struct holt_cluster *c, struct holt_err *err);
+/* For the status. */
+const char *holt__disk_state(const struct holt_cluster *c);
 int holt__disk_persist(struct holt_cluster *c, const struct holt_raft_persist *persist);
 /* Write it to its file; `bytes` are taken and come back with holt__snapshot_written. */
 void holt__disk_write_snapshot(struct holt_cluster *c, const struct holt_raft_snapshot *meta, uint32_t crc,

@@ -134,31 +134,42 @@ static void on_full(struct holt_cluster *c, uint64_t seq) {
   holt__cluster_step(c, &event);
 }
 
-static void on_failed(struct holt_cluster *c, int status) {
+static void tell_failed(struct holt_cluster *c, int status) {
   struct holt_err err;
   holt_err_set(&err, status,
                "%s: writing the log failed (%s): this member takes no part any more; restart the node",
                holt_dir_path(c->dir), holt_err_text(status));
   holt__cluster_tell_error(c, HOLT_CLUSTER_DISK_ERROR, &err);
+  c->is_disk_failed = true;
+}
+
+static void on_failed(struct holt_cluster *c, int status) {
+  tell_failed(c, status);
   holt_raft_driver_disk_failed(&c->driver, holt__cluster_now(c));
 }
 
 static void retry_full(void *arg);
 
+/* What lies behind the durable snapshot is not needed any more. */
+static void drop_old(struct holt_cluster *c) {
+  (void)holt_store_drop(c->store, holt_store_state(c->store)->snapshot.index);
+}
+
 static void on_saved(void *arg, uint64_t seq, int status) {
   struct holt_cluster *c = arg;
   if (!c->raft) return;
-  bool had_snapshot = seq + c->shift <= c->snapshot_seq; /* cannot be said again as one piece */
-  if (status == HOLT_ENOSPC && !had_snapshot) {
+  if (status == HOLT_ENOSPC) {
     on_full(c, seq);
   } else if (status != 0) {
     on_failed(c, status);
   } else if (c->full_seq == 0) {
+    drop_old(c);
     holt_raft_driver_persisted(&c->driver, seq + c->shift, holt__cluster_now(c));
   } else { /* there is room again */
     uint64_t covers = c->full_covers;
     c->shift = covers - seq;
     c->full_seq = c->last_seq > covers ? seq + 1 : 0;
+    drop_old(c);
     holt_raft_driver_persisted(&c->driver, covers, holt__cluster_now(c));
     if (c->full_seq) retry_full(c);
   }
@@ -168,11 +179,25 @@ static void on_saved(void *arg, uint64_t seq, int status) {
 int holt__disk_persist(struct holt_cluster *c, const struct holt_raft_persist *persist) {
   c->last_seq = persist->seq;
   if (persist->snapshot) c->snapshot_seq = persist->seq;
-  if (c->full_seq)
-    return persist->snapshot ? HOLT_ENOSPC : 0; /* part of what is written once there is room */
+  if (persist->is_reset) c->reset_seq = persist->seq;
+  if (c->full_seq) return 0; /* part of what is written once there is room */
   struct holt_raft_persist shifted = *persist;
   shifted.seq -= c->shift;
-  return holt_store_write(c->store, &shifted);
+  int rc = holt_store_write(c->store, &shifted);
+  if (rc != 0) tell_failed(c, rc);
+  return rc;
+}
+
+/* The log on disk may hold other entries than ours below the snapshot, or not reach it: then the snapshot
+ * takes its place, and what follows it is written anew. */
+static void cover_snapshot(struct holt_cluster *c, const struct holt_raft_status *status,
+                           struct holt_raft_persist *persist) {
+  const struct holt_raft_snapshot *snapshot = holt_raft_newest_snapshot(c->raft);
+  const struct holt_wal_state *disk = holt_store_state(c->store);
+  if (snapshot->index <= disk->snapshot.index) return;
+  persist->snapshot = snapshot;
+  persist->is_reset = c->reset_seq >= c->full_seq + c->shift || status->stable < snapshot->index ||
+                      disk->last < snapshot->index;
 }
 
 /* Everything that is not durable, as one piece. */
@@ -181,24 +206,34 @@ static void retry_full(void *arg) {
   struct holt_raft_status status;
   if (!c->raft || !c->full_seq) return;
   holt_raft_status(c->raft, &status);
-  uint64_t from = status.stable + 1 > status.first ? status.stable + 1 : status.first;
   struct holt_raft_persist persist = {
       .seq = c->full_seq, .has_vote = true, .term = status.term, .vote = status.vote};
-  if (holt_store_state(c->store)->last >= from) persist.truncate_from = from;
+  cover_snapshot(c, &status, &persist);
+  uint64_t from = status.stable + 1 > status.first ? status.stable + 1 : status.first;
+  if (persist.is_reset)
+    from = persist.snapshot->index + 1;
+  else if (holt_store_state(c->store)->last >= from)
+    persist.truncate_from = from;
   if (status.last >= from) {
     persist.entries = holt_raft_entry_at(c->raft, from);
     persist.count = (size_t)(status.last - from + 1);
   }
   c->full_covers = c->last_seq;
-  if (holt_store_write(c->store, &persist) != 0) holt_timer_start(&c->full_timer, RETRY_MS);
+  int rc = holt_store_write(c->store, &persist);
+  if (rc != 0) on_failed(c, rc);
 }
 
 static int open_log(struct holt_cluster *c, uint64_t cluster_id, struct holt_err *err) {
   char path[600];
   snprintf(path, sizeof path, "%.500s/log-%016llx", holt_dir_path(c->dir), (unsigned long long)c->self);
-  struct holt_store_options options = {
-      .path = path, .cluster = cluster_id, .self = c->self, .saved = on_saved, .arg = c};
-  c->shift = c->full_seq = c->last_seq = c->snapshot_seq = 0;
+  struct holt_store_options options = {.path = path,
+                                       .cluster = cluster_id,
+                                       .self = c->self,
+                                       .segment_bytes = c->config.segment_bytes,
+                                       .saved = on_saved,
+                                       .arg = c};
+  c->shift = c->full_seq = c->last_seq = c->snapshot_seq = c->reset_seq = 0;
+  c->is_disk_failed = false;
   return holt_store_open_disk(c->env, &options, &c->store, err);
 }
 
@@ -349,6 +384,12 @@ int holt__disk_open(struct holt_cluster *c, struct holt_err *err) {
                err->message);
   holt__cluster_discard(c);
   return holt__disk_renew(c, err);
+}
+
+const char *holt__disk_state(const struct holt_cluster *c) {
+  if (!c->dir) return "none";
+  if (c->is_disk_failed) return "failed";
+  return c->full_seq != 0 || c->is_begin_full ? "full" : "ok";
 }
 
 void holt__disk_close(struct holt_cluster *c) {

@@ -234,9 +234,10 @@ static bool choose_set(struct holt_cluster *c, uint64_t *ids) {
 /* What was promised must outlive this process, before anybody hears it. */
 static bool save(struct holt_cluster *c) {
   struct holt_err err;
-  if (holt__disk_save_identity(c, &err) == 0) return true;
-  holt__cluster_tell_error(c, HOLT_CLUSTER_DISK_ERROR, &err);
-  return false;
+  int rc = holt__disk_save_identity(c, &err);
+  if (rc != 0 && !c->is_begin_full) holt__cluster_tell_error(c, HOLT_CLUSTER_DISK_ERROR, &err);
+  c->is_begin_full = rc != 0; /* told once; tried again */
+  return rc == 0;
 }
 
 static void pledge(struct holt_cluster *c) {
@@ -350,6 +351,7 @@ static void ask_join(struct holt_cluster *c) {
   struct holt__neighbour *member = find_member(c);
   if (!member) return;
   if (!c->raft) holt__cluster_begin(c, member->cluster_id, NULL);
+  if (!c->raft) return; /* no room for its log: tried again */
   if (c->join_asked_ms != 0 && now < c->join_asked_ms + c->config.election_ms) return;
   c->join_asked_ms = now;
   struct holt_writer body = {0};

@@ -311,6 +311,8 @@ const struct holt_raft_entry *holt_raft_entry_at(const struct holt_raft *raft, u
 /* The tag under which the entry at `index` was proposed here, 0 for another's. */
 uint64_t holt_raft_tag_at(const struct holt_raft *raft, uint64_t index);
 const struct holt_raft_conf *holt_raft_conf(const struct holt_raft *raft);
+/* The newest one taken or installed, durable or not; borrowed until the next step. Index 0: none. */
+const struct holt_raft_snapshot *holt_raft_newest_snapshot(const struct holt_raft *raft);
 /* Term and membership for a snapshot of everything up to `index` (at most what was applied).
  * HOLT_ENOTFOUND when that is not in memory any more. */
 int holt_raft_snapshot_at(const struct holt_raft *raft, uint64_t index, struct holt_raft_snapshot *out);

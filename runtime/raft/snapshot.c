@@ -146,6 +146,10 @@ int holt__raft_snapshot_stored(struct holt_raft *r, int code) {
 
 /* --- Taken here ---------------------------------------------------------------------------------------- */
 
+const struct holt_raft_snapshot *holt_raft_newest_snapshot(const struct holt_raft *r) {
+  return &r->snapshot;
+}
+
 int holt_raft_snapshot_at(const struct holt_raft *r, uint64_t index, struct holt_raft_snapshot *out) {
   const struct holt_raft_entry *entry = holt__raft_log_at(r, index);
   if (!entry || index > r->commit) return HOLT_ENOTFOUND;

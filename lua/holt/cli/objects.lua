@@ -276,6 +276,11 @@ local function print_cluster(status)
     )
   )
   term.print(("log      commit %d, applied %d, %d bytes"):format(status.commit, status.applied, cluster.log_bytes))
+  if cluster.disk == "full" then
+    term.print("disk     FULL: this member writes and acknowledges nothing until there is room; reads go on")
+  elseif cluster.disk == "failed" then
+    term.print("disk     FAILED: this member takes no part any more; check the disk, then restart the node")
+  end
   if cluster.quorum then
     term.print("quorum   yes")
   else
