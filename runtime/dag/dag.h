@@ -172,8 +172,8 @@ struct holt_dag_status {
 void holt_dag_status(const struct holt_dag *dag, struct holt_dag_status *out);
 
 /* --- Keeping the index ------------------------------------------------------------------------------ */
-/* One record an author, rewritten in the same transaction as the entries that changed it. Opening a journal reads these,
- * however many entries there are. */
+/* One record an author, rewritten in the same transaction as the entries that changed it. Opening a journal
+ * reads these, however many entries there are. */
 
 /* An author whose record changed since it was given here last; false: none. */
 bool holt_dag_next_changed(struct holt_dag *dag, uint32_t *author);

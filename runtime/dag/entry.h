@@ -110,9 +110,10 @@ int holt_dag_entry_decode(struct holt_buf bytes, const struct holt_dag_limits *l
 void holt_dag_entry_hash(const struct holt_dag_ops *ops, struct holt_buf bytes, uint8_t out[HOLT_DAG_HASH]);
 
 /* --- Openings --------------------------------------------------------------------------------------- */
-/* Each start of a node opens a new chain with a fresh key that is never stored, certified by the key of the data
- * directory: a directory that was copied or restored writes under a new chain and forks nothing. An opening
- * is always a run of its own, signed by the chain's key as well: nobody can open a chain that is not his. */
+/* Each start of a node opens a new chain with a fresh key that is never stored, certified by the key of the
+ * data directory: a directory that was copied or restored writes under a new chain and forks nothing. An
+ * opening is always a run of its own, signed by the chain's key as well: nobody can open a chain that is not
+ * his. */
 
 struct holt_dag_certificate {
   uint8_t directory[HOLT_DAG_KEY]; /* public key of the data directory: who writes */
@@ -132,10 +133,10 @@ int holt_dag_certificate_read(struct holt_buf payload, const char *journal,
                               struct holt_dag_certificate *out);
 
 /* --- Horizons --------------------------------------------------------------------------------------- */
-/* Signed by the directory's key: "of these authors I no longer keep the entries up to and with this number". It goes
- * two ways: as the payload of an entry of kind HOLT_DAG_HORIZON in the holder's own chain, for everybody to
- * see who dropped what and when; and as a message at the start of a link, where it lets a newcomer begin in
- * the middle (dag.h). It obliges nobody else to drop anything. */
+/* Signed by the directory's key: "of these authors I no longer keep the entries up to and with this number".
+ * It goes two ways: as the payload of an entry of kind HOLT_DAG_HORIZON in the holder's own chain, for
+ * everybody to see who dropped what and when; and as a message at the start of a link, where it lets a
+ * newcomer begin in the middle (dag.h). It obliges nobody else to drop anything. */
 
 #define HOLT_DAG_HORIZON_REFS 4096 /* authors in one; a holder that cut more makes several */
 
@@ -197,7 +198,8 @@ int holt_dag_run_sign(struct holt_dag_run *run, const char *journal, const struc
 size_t holt_dag_signed_text(const uint8_t hash[HOLT_DAG_HASH], uint8_t out[HOLT_DAG_SIGNED_MAX]);
 
 /* --- Runs as messages ------------------------------------------------------------------------------- */
-/* Author, first number and the first prev go once; numbers and the other prevs are made again by the reader. */
+/* Author, first number and the first prev go once; numbers and the other prevs are made again by the reader.
+ */
 
 /* Packs stored entries into a message. Zero-initialised is empty; `out` may be lent a writer of the caller's.
  */
