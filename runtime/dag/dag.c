@@ -201,9 +201,9 @@ size_t holt_dag_heads(const struct holt_dag *dag, const uint8_t *self,
 
 /* --- Entries by number ------------------------------------------------------------------------------ */
 
-/* What was admitted in this offer is not in the store yet. */
+/* What this offer has admitted so far is not in the store yet. */
 static const uint8_t *fresh_hash(const struct holt_dag *dag, uint32_t chain, uint64_t number) {
-  for (size_t i = dag->admitted_count; i-- > 0;) {
+  for (size_t i = dag->is_offering ? dag->admitted_count : 0; i-- > 0;) {
     const struct holt_dag_admitted *a = &dag->admitted[i];
     if (a->chain == chain && number >= a->first && number - a->first < a->count)
       return a->run->items[a->skip + (number - a->first)].hash;

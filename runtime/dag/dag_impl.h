@@ -64,7 +64,8 @@ struct holt_dag {
   uint32_t pen_runs;
   size_t pen_bytes;
 
-  /* Of the present offer. */
+  /* Of the present offer, or the last. */
+  bool is_offering;
   struct holt_dag_admitted *admitted;
   size_t admitted_count, admitted_cap;
   uint64_t *evicted;

@@ -360,6 +360,7 @@ void holt_dag_offer(struct holt_dag *dag, const struct holt_dag_run *run, uint64
   HOLT_ASSERT((run->first == 1) == (run->certificate != NULL));
   holt__dag_pen_free(dag, &dag->done);
   dag->admitted_count = dag->evicted_count = 0;
+  dag->is_offering = true;
   look_at(dag, run, source, &v);
   if (v.outcome == HOLT_DAG_PENNED && holt__dag_pen_has(dag, run)) {
     v.outcome = HOLT_DAG_DUPLICATE;
@@ -371,6 +372,7 @@ void holt_dag_offer(struct holt_dag *dag, const struct holt_dag_run *run, uint64
   dag->status.duplicates += v.outcome == HOLT_DAG_DUPLICATE;
   if (v.reason == HOLT_DAG_NOT_ALLOWED) wake(dag, run->author);
   for (size_t i = 0; i < dag->admitted_count; i++) wake(dag, dag->admitted[i].run->author);
+  dag->is_offering = false;
   *result = (struct holt_dag_result){.outcome = v.outcome,
                                      .reason = v.reason,
                                      .missing = v.missing,

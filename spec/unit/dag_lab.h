@@ -6,6 +6,7 @@
 #define HOLT_UNIT_DAG_LAB_H
 
 #include "base/assert.h"
+#include "base/map.h"
 #include "base/mem.h"
 #include "base/rand.h"
 #include "dag/exchange.h"
