@@ -65,7 +65,7 @@ static void write_tip(const struct holt_dag *dag, uint32_t chain, bool is_forked
   holt_write_bytes(w, dag->authors[c->author].key, HOLT_DAG_KEY);
   holt_write_u64(w, c->tip);
   holt_write_bytes(w, c->tip_hash, HOLT_DAG_HASH);
-  holt_write_u8(w, is_forked);
+  holt_write_u8(w, is_forked && !HOLT_BUG(7));
 }
 
 static size_t begin_have(struct holt_writer *w, uint8_t flags) {

@@ -9,8 +9,8 @@
  * That covers all but forks and losses, which are pulled: a tip that cannot be found in a chain long enough
  * to hold it lies on another branch, and the pen knows hashes that it misses. Both are asked for by hash
  * (WANT), with a list of hashes that are here, at growing distances (the block locator of Bitcoin), so that
- * only what is missing is sent. Once a fork is admitted, its author's tips are told to every link, so
- * everybody pulls what it lacks.
+ * only what is missing is sent. News of an author that forked tell all its tips, so everybody pulls what it
+ * lacks: tell news of all authors that changed, after each commit, to all.
  *
  * Messages may be lost or doubled: a full HAVE starts the link anew. */
 #ifndef HOLT_DAG_EXCHANGE_H
@@ -92,8 +92,6 @@ int holt_dag_link_duplicate(struct holt_dag_link *link, const struct holt_dag_ru
 
 /* A tip that the other told and that we must ask it for; each once until the next full HAVE. */
 bool holt_dag_link_next_want(struct holt_dag_link *link, struct holt_dag_ref *out);
-/* An author whose tips the other has to be told now, because it forked (holt_dag_have_some). */
-bool holt_dag_link_next_tell(struct holt_dag_link *link, uint32_t *author);
 
 /* The other asks: what leads to message->ref and is not in its list becomes ranges to be sent. At most 256
  * ranges wait, then HOLT_EFULL: dropped, it will ask again. HOLT_ENOTFOUND: not here. Errors of hash_at. */

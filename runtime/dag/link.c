@@ -30,8 +30,6 @@ struct holt_dag_link {
   uint32_t told_count;
   struct holt_dag_ref *wants;
   size_t want_count, want_cap;
-  uint32_t *tells;
-  size_t tell_count, tell_cap;
   struct holt_dag_range ranges[RANGES_MAX]; /* a ring */
   size_t range_first, range_count;
 };
@@ -63,7 +61,6 @@ void holt_dag_link_free(struct holt_dag_link *link) {
   free(link->holds);
   free(link->limit);
   free(link->wants);
-  free(link->tells);
   free(link);
 }
 
@@ -192,7 +189,7 @@ int holt_dag_link_have(struct holt_dag_link *link, const struct holt_dag_message
   grow(link);
   if (m->flags & HOLT_DAG_HAVE_BEGIN) {
     forget_told(link);
-    if (link->chain_cap) {
+    if (link->chain_cap && !HOLT_BUG(11)) {
       memset(link->known, 0, link->chain_cap * sizeof *link->known);
       memset(link->holds, 0, link->chain_cap * sizeof *link->holds);
     }
@@ -215,16 +212,6 @@ int holt_dag_link_have(struct holt_dag_link *link, const struct holt_dag_message
 }
 
 /* --- What is admitted here ----------------------------------------------------------------------------- */
-
-static void tell(struct holt_dag_link *link, uint32_t author) {
-  for (size_t i = 0; i < link->tell_count; i++)
-    if (link->tells[i] == author) return;
-  if (link->tell_count == link->tell_cap) {
-    link->tell_cap = link->tell_cap ? link->tell_cap * 2 : 8;
-    link->tells = holt_realloc(link->tells, link->tell_cap * sizeof *link->tells);
-  }
-  link->tells[link->tell_count++] = author;
-}
 
 /* Looks at the told tips of an author again; those that are here now, or too old, go. */
 static int settle(struct holt_dag_link *link, uint32_t author) {
@@ -260,8 +247,7 @@ static int settle(struct holt_dag_link *link, uint32_t author) {
 
 int holt_dag_link_admitted(struct holt_dag_link *link, const struct holt_dag_admitted *admitted) {
   if (admitted->source == link->source) has(link, admitted->chain, admitted->first + admitted->count - 1);
-  if (admitted->is_fork && !HOLT_BUG(7)) tell(link, admitted->author);
-  return is_unsettled(link, admitted->author) ? settle(link, admitted->author) : 0;
+  return is_unsettled(link, admitted->author) && !HOLT_BUG(13) ? settle(link, admitted->author) : 0;
 }
 
 int holt_dag_link_duplicate(struct holt_dag_link *link, const struct holt_dag_run *run) {
@@ -276,12 +262,6 @@ int holt_dag_link_duplicate(struct holt_dag_link *link, const struct holt_dag_ru
 bool holt_dag_link_next_want(struct holt_dag_link *link, struct holt_dag_ref *out) {
   if (link->want_count == 0) return false;
   *out = link->wants[--link->want_count];
-  return true;
-}
-
-bool holt_dag_link_next_tell(struct holt_dag_link *link, uint32_t *author) {
-  if (link->tell_count == 0) return false;
-  *author = link->tells[--link->tell_count];
   return true;
 }
 

@@ -106,6 +106,7 @@ static int common_with(const struct holt_dag *dag, uint32_t id, const struct hol
     *common = high;
     return 0;
   }
+  if (HOLT_BUG(12)) return 0;
   while (low < high) { /* different at `high`; all below `low` is the same, if *common says so */
     uint64_t middle = low + (high - low) / 2;
     rc = is_same_at(dag, id, run, middle, &is_same);
@@ -124,7 +125,9 @@ static uint32_t chain_with_tip(const struct holt_dag *dag, uint32_t author, uint
                                const uint8_t *hash) {
   uint32_t id = dag->authors[author].chain;
   for (; id != HOLT__DAG_NONE; id = dag->chains[id].next)
-    if (dag->chains[id].tip == number && memcmp(dag->chains[id].tip_hash, hash, HOLT_DAG_HASH) == 0) break;
+    if (dag->chains[id].tip == number &&
+        (HOLT_BUG(9) || memcmp(dag->chains[id].tip_hash, hash, HOLT_DAG_HASH) == 0))
+      break;
   return id;
 }
 
@@ -256,6 +259,7 @@ static void cite_parents(struct holt_dag *dag, const struct holt_dag_run *run, u
       uint64_t number = holt_get_u64(at + (size_t)k * HOLT_DAG_REF + HOLT_DAG_KEY);
       uint32_t id = dag->parents[at_parent++];
       if (id == HOLT__DAG_NONE || number <= dag->chains[id].cited) continue;
+      if (HOLT_BUG(8)) continue; /* heads that somebody has named stay heads */
       dag->chains[id].cited = number;
       holt__dag_changed(dag, dag->chains[id].author);
       holt__dag_head_update(dag, id);
@@ -371,7 +375,8 @@ void holt_dag_offer(struct holt_dag *dag, const struct holt_dag_run *run, uint64
   dag->status.refused += v.outcome == HOLT_DAG_REFUSED;
   dag->status.duplicates += v.outcome == HOLT_DAG_DUPLICATE;
   if (v.reason == HOLT_DAG_NOT_ALLOWED) wake(dag, run->author);
-  for (size_t i = 0; i < dag->admitted_count; i++) wake(dag, dag->admitted[i].run->author);
+  for (size_t i = 0; i < dag->admitted_count && !(HOLT_BUG(10) && i > 0); i++)
+    wake(dag, dag->admitted[i].run->author);
   dag->is_offering = false;
   *result = (struct holt_dag_result){.outcome = v.outcome,
                                      .reason = v.reason,

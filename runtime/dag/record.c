@@ -26,7 +26,7 @@ void holt_dag_save(const struct holt_dag *dag, uint32_t author, struct holt_writ
     holt_write_u64(w, c->tip);
     holt_write_bytes(w, c->tip_hash, HOLT_DAG_HASH);
     holt_write_u32(w, c->base);
-    holt_write_u64(w, c->cited);
+    holt_write_u64(w, HOLT_BUG(14) ? 0 : c->cited);
   }
 }
 

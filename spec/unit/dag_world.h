@@ -155,6 +155,9 @@ static inline void append(struct world *w, struct holder *h, const struct holt_d
   for (uint32_t i = 0; i < a->count; i++) {
     struct holt_buf bytes = holt_dag_run_entry(a->run, a->skip + i);
     const uint8_t *hash = a->run->items[a->skip + i].hash;
+    struct holt_dag_ref ref;
+    memcpy(ref.hash, hash, HOLT_DAG_HASH);
+    if (stores(h, &ref)) trouble(w, "an entry was admitted twice", a->first + i);
     check_entry(w, h, bytes, hash);
     if (h->count == h->cap) {
       h->cap = h->cap ? h->cap * 2 : 64;
@@ -270,7 +273,7 @@ static inline void send_asked(struct world *w, struct holder *h) {
   struct holt_writer out = {0};
   struct holt_dag_want want;
   struct holt_dag_ref ref;
-  uint32_t peer, author;
+  uint32_t peer;
   while (holt_dag_next_want(h->dag, &want)) {
     if (end_with(h, want.source, &peer) == NULL) continue;
     HOLT_ASSERT(holt_dag_want_encode(h->dag, &want.ref, &out) == 0);
@@ -283,10 +286,6 @@ static inline void send_asked(struct world *w, struct holder *h) {
       HOLT_ASSERT(holt_dag_want_encode(h->dag, &ref, &out) == 0);
       post_and_clear(w, h, peer, &out);
       h->wants++;
-    }
-    while (holt_dag_link_next_tell(h->ends[peer].link, &author)) {
-      holt_dag_have_some(h->dag, &author, 1, &out);
-      post_and_clear(w, h, peer, &out);
     }
   }
   holt_writer_free(&out);
@@ -354,6 +353,8 @@ static inline void disconnect(struct world *w, uint32_t a, uint32_t b) {
     holt_dag_link_free(h->ends[other].link);
     h->ends[other] = (struct end){0};
   }
+  if (a != EVIL) send_asked(w, &w->holders[a]);
+  if (b != EVIL) send_asked(w, &w->holders[b]);
 }
 
 static inline void connect_them(struct world *w, uint32_t a, uint32_t b) {
