@@ -137,13 +137,6 @@ bool holt__dag_is_buried(const struct holt_dag *dag, uint32_t chain) {
   return c->tip < dag->authors[c->author].horizon;
 }
 
-uint32_t holt__dag_live_chains(const struct holt_dag *dag, uint32_t author) {
-  uint32_t count = 0;
-  for (uint32_t c = dag->authors[author].chain; c != HOLT__DAG_NONE; c = dag->chains[c].next)
-    count += !holt__dag_is_buried(dag, c);
-  return count;
-}
-
 static void head_link(struct holt_dag *dag, uint32_t id) {
   struct holt__dag_chain *c = &dag->chains[id];
   c->is_head = true;
@@ -171,6 +164,15 @@ void holt__dag_head_update(struct holt_dag *dag, uint32_t chain) {
   bool is_head = c->cited < c->tip && !holt__dag_is_buried(dag, chain);
   if (is_head && !c->is_head) head_link(dag, chain);
   if (!is_head && c->is_head) head_unlink(dag, chain);
+}
+
+void holt__dag_review(struct holt_dag *dag, uint32_t author) {
+  struct holt__dag_author *a = &dag->authors[author];
+  a->live = 0;
+  for (uint32_t id = a->chain; id != HOLT__DAG_NONE; id = dag->chains[id].next) {
+    a->live += !holt__dag_is_buried(dag, id);
+    holt__dag_head_update(dag, id);
+  }
 }
 
 static int by_author(const void *a, const void *b) {

@@ -14,6 +14,7 @@ struct holt__dag_author {
   uint64_t horizon, excused;
   uint8_t horizon_hash[HOLT_DAG_HASH], excused_hash[HOLT_DAG_HASH];
   uint32_t chain, last_chain, chain_count; /* its chains, in a list */
+  uint32_t live;                           /* of these not buried */
   uint32_t same;                           /* next author whose key has the same hash */
   uint32_t next_changed;
   bool has_opening, is_forked, is_changed;
@@ -93,7 +94,8 @@ int holt__dag_find_in(const struct holt_dag *dag, uint32_t author, uint64_t numb
                       uint32_t *chain);
 bool holt__dag_is_allowed(const struct holt_dag *dag, const uint8_t *directory);
 bool holt__dag_is_buried(const struct holt_dag *dag, uint32_t chain);
-uint32_t holt__dag_live_chains(const struct holt_dag *dag, uint32_t author); /* not buried */
+/* Looks at all chains of the author again: which are buried, which are heads. */
+void holt__dag_review(struct holt_dag *dag, uint32_t author);
 void holt__dag_raise(struct holt_dag *dag, uint32_t author, uint64_t number, const uint8_t *hash);
 
 /* horizon.c */

@@ -82,7 +82,7 @@ bool holt_dag_have_all(const struct holt_dag *dag, uint32_t *chain, struct holt_
   uint16_t count = 0;
   for (; *chain < dag->chain_count && count < HOLT_DAG_HAVE_MAX; (*chain)++) {
     if (holt__dag_is_buried(dag, *chain)) continue;
-    write_tip(dag, *chain, holt__dag_live_chains(dag, dag->chains[*chain].author) > 1, w);
+    write_tip(dag, *chain, dag->authors[dag->chains[*chain].author].live > 1, w);
     count++;
   }
   holt_put_u16(w->data + start + 2, count);
@@ -97,7 +97,7 @@ size_t holt_dag_have_some(const struct holt_dag *dag, const uint32_t *authors, s
   size_t start = begin_have(w, 0), done = 0;
   uint32_t tips = 0;
   for (; done < count; done++) {
-    uint32_t live = holt__dag_live_chains(dag, authors[done]);
+    uint32_t live = dag->authors[authors[done]].live;
     if (tips > 0 && tips + live > HOLT_DAG_HAVE_MAX) break;
     uint32_t id = dag->authors[authors[done]].chain;
     for (; id != HOLT__DAG_NONE && tips < HOLT_DAG_HAVE_MAX; id = dag->chains[id].next) {

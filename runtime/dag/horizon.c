@@ -86,8 +86,7 @@ void holt__dag_raise(struct holt_dag *dag, uint32_t author, uint64_t number, con
   HOLT_ASSERT(number > a->horizon);
   a->horizon = number;
   memcpy(a->horizon_hash, hash, HOLT_DAG_HASH);
-  for (uint32_t id = a->chain; id != HOLT__DAG_NONE; id = dag->chains[id].next)
-    holt__dag_head_update(dag, id);
+  holt__dag_review(dag, author);
   holt__dag_changed(dag, author);
 }
 

@@ -147,7 +147,7 @@ static bool must_ask(const struct holt_dag_link *link, uint32_t author, const st
   const struct holt_dag *dag = link->dag;
   if (HOLT_BUG(6)) return false;
   if (!dag->authors[author].has_opening) return false;
-  if (t->is_forked || holt__dag_live_chains(dag, author) > 1) return true;
+  if (t->is_forked || dag->authors[author].live > 1) return true;
   for (uint32_t id = dag->authors[author].chain; id != HOLT__DAG_NONE; id = dag->chains[id].next)
     if (dag->chains[id].tip >= t->ref.number) return true;
   return false;

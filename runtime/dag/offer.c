@@ -295,10 +295,11 @@ static void admit(struct holt_dag *dag, const struct holt_dag_run *run, uint64_t
   if (p->is_cut && run->first - 1 > a->horizon) holt__dag_raise(dag, p->author, run->first - 1, run->prev);
   if (p->chain == HOLT__DAG_NONE) {
     p->chain = dag->chain_count;
-    out.is_fork = holt__dag_live_chains(dag, p->author) > 0;
+    out.is_fork = a->live > 0;
     a->is_forked |= out.is_fork;
     dag->status.forks += out.is_fork;
     holt__dag_chain_at(dag, p->chain, p->author, out.first, p->base);
+    a->live++;
   }
   struct holt__dag_chain *c = &dag->chains[p->chain];
   c->tip = last_of(run);

@@ -83,7 +83,7 @@ int holt_dag_loaded(struct holt_dag *dag) {
     if (c->base >= dag->chain_count || dag->chains[c->base].author != c->author) return HOLT_ECORRUPT;
     if (dag->chains[c->base].first >= c->first || dag->chains[c->base].tip < c->first) return HOLT_ECORRUPT;
   }
-  for (uint32_t id = 0; id < dag->chain_count; id++) holt__dag_head_update(dag, id);
+  for (uint32_t author = 0; author < dag->author_count; author++) holt__dag_review(dag, author);
   for (uint32_t author; holt_dag_next_changed(dag, &author);) continue;
   return 0;
 }
