@@ -58,6 +58,12 @@ describe("every public function has a stub for editors:", function()
     ["json."] = function()
       return holt.json
     end,
+    ["schema."] = function()
+      return { new = holt.schema.new, load = holt.schema.load, is_message = holt.schema.is_message }
+    end,
+    ["Schema:"] = function()
+      return assert(holt.schema("message A {}"))
+    end,
     ["codec."] = function()
       return holt.codec
     end,

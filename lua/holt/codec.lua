@@ -4,6 +4,7 @@ local core = require("holt.core")
 local errors = require("holt.errors")
 local json = require("holt.json")
 local options = require("holt.options")
+local schemas = require("holt.schema")
 
 local M = {}
 
@@ -19,8 +20,9 @@ local M = {}
 ---@field decode fun(bytes: string): ... Bytes to the arguments of handlers.
 ---@field id? integer Its number in the frame: 16 (the default) to 255, the same on every node.
 
--- The numbers of the codecs we bring; 3 is kept for protobuf.
+-- The numbers of the codecs we bring, but protobuf, which is there only with a schema.
 M.ids = { raw = 0, msgpack = 1, json = 2 }
+M.protobuf_id = 3
 M.first_custom_id = 16
 
 M.null = core.null
@@ -41,6 +43,47 @@ M.raw = {
     return true, bytes
   end,
 }
+
+---The codec of a schema's messages: two values, the name of a message and the message. Its name goes with the bytes.
+---@param schema holt.Schema
+---@return holt.Codec
+function M.protobuf(schema)
+  return {
+    id = M.protobuf_id,
+    encode = function(...)
+      local name, value = ...
+      if select("#", ...) ~= 2 or type(name) ~= "string" then
+        return errors.fail("schema", "protobuf takes the name of a message and the message, nothing else")
+      end
+      local message, err = schema:message(name)
+      if not message then
+        return nil, err
+      end
+      local bytes
+      bytes, err = message.encode(value)
+      if not bytes then
+        return nil, err
+      end
+      return string.pack("<s2", message.full_name) .. bytes
+    end,
+    decode = function(bytes)
+      local ok, name, place = pcall(string.unpack, "<s2", bytes)
+      if not ok then
+        return errors.fail("schema", "the name of the message is cut off")
+      end
+      local message, err = schema:message(name)
+      if not message then
+        return nil, err
+      end
+      local value
+      value, err = message.decode(bytes:sub(place))
+      if not value then
+        return nil, err
+      end
+      return true, message.name, value
+    end,
+  }
+end
 
 local rules = { encode = { "function" }, decode = { "function" }, id = { "integer", min = 16, max = 255 } }
 
@@ -67,6 +110,9 @@ local function custom(name, codec, level)
   if type(codec) ~= "table" then
     error(("holt.node: codec '%s' must be a table { encode, decode }, but it is a %s"):format(name, type(codec)), level)
   end
+  if schemas.is_message(codec) then
+    error(("holt.node: codec '%s' is a message; give the node its schema and use the codec 'protobuf'"):format(name), level)
+  end
   local given = { encode = codec.encode or codec[1], decode = codec.decode or codec[2], id = codec.id }
   if not given.encode or not given.decode then
     error(("holt.node: codec '%s' needs both functions, encode and decode"):format(name), level)
@@ -77,6 +123,22 @@ local function custom(name, codec, level)
   end
   local encode, decode = wrap(name, given)
   return { id = given.id or M.first_custom_id, encode = encode, decode = decode }
+end
+
+-- The schema that the option means.
+local function schema_of(given, level)
+  if getmetatable(given) == schemas.Schema then
+    return given
+  end
+  local schema, err
+  if type(given) == "string" then
+    schema, err = schemas.new(given)
+  end
+  if not schema then
+    local why = err and err.message or "a schema is what holt.schema gives, a .proto text or the name of a file"
+    error("holt.node: option 'schema': " .. why, level + 1)
+  end
+  return schema
 end
 
 ---What `codec`, `codecs` and `subjects` of a node's options come to. Raises for misuse at `level`.
@@ -99,15 +161,20 @@ function M.plan(settings, level)
     end
     ids[name], customs[codec.id] = codec.id, codec
   end
+  if settings.schema ~= nil then
+    ids.protobuf, customs[M.protobuf_id] = M.protobuf_id, M.protobuf(schema_of(settings.schema, level + 1))
+  end
   for name, codec in pairs(settings.codecs or {}) do
-    if type(name) ~= "string" or M.ids[name] then
+    if type(name) ~= "string" or M.ids[name] or name == "protobuf" then
       error(("holt.node: '%s' cannot be the name of a codec of your own"):format(tostring(name)), level)
     end
     register(name, codec, 0)
   end
   local function resolve(what, codec)
     if type(codec) == "string" then
-      if not ids[codec] then
+      if codec == "protobuf" and not ids[codec] then
+        error(("holt.node: %s names the codec 'protobuf', which needs the option 'schema'"):format(what), level + 1)
+      elseif not ids[codec] then
         local known = {}
         for name in pairs(ids) do
           known[#known + 1] = name

@@ -31,6 +31,7 @@ M.rules = {
   cluster = { "table" },
   data = { "string" },
   app_data = { "table" },
+  schema = { "string|table" },
   codec = { "string|table" },
   codecs = { "table" },
   subjects = { "table" },

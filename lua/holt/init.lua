@@ -20,6 +20,7 @@ local M = {
   codec = require("holt.codec"),
   json = require("holt.json"),
   log = require("holt.log"),
+  schema = require("holt.schema"),
   errors = require("holt.errors"),
 }
 

@@ -57,6 +57,7 @@
   X(EOPTIONS, 46, "option_conflict", "the object exists with other options")                                 \
   X(ECONTENDED, 47, "contended", "others changed it each time before the deadline")                          \
   X(ENOTSUBSCRIBED, 48, "not_subscribed", "this node does not listen to that event")                         \
+  X(ESCHEMA, 49, "schema", "does not fit the schema")                                                        \
   X(EINTERNAL, 33, "internal", "internal error")
 
 enum {

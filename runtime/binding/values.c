@@ -81,6 +81,11 @@ int holt__values_push(lua_State *L, const struct lua_node *node, uint8_t codec, 
                           err.message);
   }
   int ref = node->decode_refs[codec];
+  if (ref == LUA_NOREF && codec == HOLT_CODEC_PROTOBUF)
+    return holt_lua_raise(L, HOLT_ECODEC,
+                          "%s '%s' from '%s' is in protobuf, for which this node has no schema; give it to "
+                          "holt.node { schema = … } here too",
+                          from->kind, from->subject, from->node);
   if (ref == LUA_NOREF)
     return holt_lua_raise(L, HOLT_ECODEC,
                           "%s '%s' from '%s' is in codec %d, which this node does not know; give it to "

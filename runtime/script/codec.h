@@ -16,7 +16,7 @@ enum holt_codec {
   HOLT_CODEC_RAW = 0,
   HOLT_CODEC_MSGPACK = 1,
   HOLT_CODEC_JSON = 2,
-  HOLT_CODEC_PROTOBUF = 3, /* reserved */
+  HOLT_CODEC_PROTOBUF = 3, /* with a schema only: see lua/holt/codec.lua */
   HOLT_CODEC_CUSTOM = 16   /* this one and those above: named by the node's options */
 };
 
@@ -35,6 +35,8 @@ int holt_msgpack_decode(lua_State *L, struct holt_buf bytes, struct holt_err *er
 
 /* Functions for lua/holt/json.lua, set on the table on top: see json.c. */
 void holt_json_open(lua_State *L);
+/* Push the metatable of holt.array: a table that has it is an array, even while it is empty. */
+void holt_json_push_array_metatable(lua_State *L);
 
 /* --- Within this folder --------------------------------------------------------------------------- */
 

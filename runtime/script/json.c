@@ -18,13 +18,13 @@
 
 static char array_key; /* place of the metatable of holt.array in the registry */
 
-static void push_array_metatable(lua_State *L) {
+void holt_json_push_array_metatable(lua_State *L) {
   lua_rawgetp(L, LUA_REGISTRYINDEX, &array_key);
 }
 
 static bool is_marked_array(lua_State *L, int at) {
   if (!lua_getmetatable(L, at)) return false;
-  push_array_metatable(L);
+  holt_json_push_array_metatable(L);
   bool is_array = lua_rawequal(L, -1, -2);
   lua_pop(L, 2);
   return is_array;
@@ -387,7 +387,7 @@ static bool restore_scalar(lua_State *L) {
     break;
   case 'a':
     lua_newtable(L);
-    push_array_metatable(L);
+    holt_json_push_array_metatable(L);
     lua_setmetatable(L, -2);
     break;
   default:

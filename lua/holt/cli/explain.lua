@@ -24,6 +24,7 @@ local WAY_OUT = {
   not_subscribed = "Only a node that listens to an event has metadata there, and can stop listening. Call subscribe first.",
   option_conflict = "All members must agree on an object's codecs; the first write decided them. Give the same options here.",
   script_error = "The script raised an error; the message names file and line.",
+  schema = "The value or the bytes do not fit the schema, or the schema itself is not in order; the message names the place.",
   self_connect = "The node dialled its own address. Take it out of connect.",
   timeout = "No answer in time. It may still have been done; ask again if doing it twice is harmless.",
   too_large = "One event may have as many bytes as a frame. Send it in pieces, or send where it can be fetched.",

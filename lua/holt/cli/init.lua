@@ -1,5 +1,5 @@
 --- The command line: finds the verb, reads its arguments, runs it.
--- Exit codes: 0 done, 1 failed, 2 usage, 3 no quorum, 4 time-out, 6 outcome unknown. stdout is data, stderr is talk.
+-- Exit codes: 0 done, 1 failed, 2 usage, 3 no quorum, 4 time-out, 5 schema, 6 outcome unknown. stdout is data, stderr is talk.
 -- @module holt.cli
 local args = require("holt.cli.args")
 local core = require("holt.core")
@@ -20,6 +20,7 @@ local VERBS = {
   "keys",
   "member",
   "bench",
+  "types",
   "explain",
 }
 

@@ -1,8 +1,10 @@
 --- Codecs of shared objects: one key or value to bytes and back, and which codec all members must agree on.
 -- @module holt.collections.codecs
+local codec = require("holt.codec")
 local errors = require("holt.errors")
 local json = require("holt.json")
 local options = require("holt.options")
+local schemas = require("holt.schema")
 
 local M = {}
 
@@ -39,6 +41,25 @@ local JSON = {
 }
 M.raw, M.msgpack, M.json = RAW, MSGPACK, JSON
 local BUILT_IN = { raw = RAW, msgpack = MSGPACK, json = JSON }
+
+-- A message of a schema: equal values have equal bytes, and it says itself what is wrong.
+local function of_message(message)
+  return {
+    id = codec.protobuf_id,
+    canonical = true,
+    core = {
+      id = codec.protobuf_id,
+      encode = message.encode,
+      decode = function(bytes)
+        local value, err = message.decode(bytes)
+        if value == nil then
+          return nil, err
+        end
+        return true, value
+      end,
+    },
+  }
+end
 
 local function wrap(name, given)
   return function(...)
@@ -82,6 +103,8 @@ end
 function M.resolve(what, name, given, known, level)
   if given == nil then
     return MSGPACK
+  elseif schemas.is_message(given) then
+    return of_message(given)
   elseif type(given) == "table" then
     return custom(what, name, given, level + 1)
   elseif BUILT_IN[given] then

@@ -577,4 +577,11 @@ function core.object_write(box, op, timeout, key, value, expected) end
 ---@return (string|false)[]? bytes
 function core.command(node, timeout, is_silent, boxes, conditions, operations) end
 
+-- Schemas ------------------------------------------------------------------------------------------------------------
+
+---A schema to be read: add, missing, build; then find, describe, encode and their like. See lua/holt/schema.lua.
+---@return userdata|nil
+---@return holt.Error? err unsupported: the library is missing
+function core.schema_new() end
+
 return core

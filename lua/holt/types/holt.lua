@@ -197,6 +197,70 @@ function json.array(t) end
 
 holt.json = json
 
+---@class holt.SchemaOptions
+---@field name? string What a text is called in messages; "schema.proto" unless said otherwise.
+---@field folders? string[] Where imports are looked for, after the folder of the file.
+---@field files? table<string, string> Texts by name: imports are looked for here first.
+
+---A message of a schema. Its functions are called with a dot.
+---@class holt.Message
+---@field name string Without its package: "Order.Item".
+---@field full_name string
+---@field schema holt.Schema
+---@field encode fun(value: table): string|nil, holt.Error? Canonical bytes; nil and `schema`, with the path of the field.
+---@field decode fun(bytes: string, options?: { defaults?: boolean }): table|nil, holt.Error? `defaults = false` leaves absent fields out.
+---@field check fun(bytes: string): true|nil, holt.Error? Whether the bytes are this message and hold nothing else.
+
+---@class holt.Schema
+---@field name string The file it came from.
+---@field messages table<string, holt.Message> By name; nil when there is none. pairs() goes over the outermost ones.
+local Schema = {}
+
+---A message by its full name, or by its end where only one ends so.
+---@param name string
+---@return holt.Message|nil
+---@return holt.Error? err `schema`, with the nearest name
+function Schema:message(name) end
+
+---The names of the messages on the outermost level, the file's own first.
+---@return string[]
+function Schema:names() end
+
+---Everything it says: root, files, messages with their fields, enums with their values.
+---@return table
+function Schema:describe() end
+
+---To be stored: all imports in it, no comments; equal schemas have equal bytes. `holt.schema.load` reads them.
+---@return string
+function Schema:bytes() end
+
+---The same as .proto text, for people.
+---@return string
+function Schema:text() end
+
+---@class holt.Schemas
+---@overload fun(source: string, options?: holt.SchemaOptions): holt.Schema|nil, holt.Error?
+local schema = {}
+
+---Read protobuf messages from a .proto text, or a file and what it imports.
+---@param source string A text, or the name of a file.
+---@param options? holt.SchemaOptions
+---@return holt.Schema|nil
+---@return holt.Error? err `schema` with line and column; `not_found`; `unsupported`: a library is missing
+function schema.new(source, options) end
+
+---Read what Schema:bytes() gave.
+---@param bytes string
+---@return holt.Schema|nil
+---@return holt.Error? err `schema`, `unsupported`
+function schema.load(bytes) end
+
+---@param value any
+---@return boolean
+function schema.is_message(value) end
+
+holt.schema = schema
+
 ---@class holt.Codecs
 ---@field msgpack holt.Codec
 ---@field json holt.Codec
@@ -210,6 +274,11 @@ local codec = {}
 ---@param t? T
 ---@return T
 function codec.array(t) end
+
+---The codec of a schema's messages: two values, a name and a message.
+---@param schema_of_node holt.Schema
+---@return holt.Codec
+function codec.protobuf(schema_of_node) end
 
 ---What the options codec, codecs and subjects of a node come to; for holt.node.
 ---@param settings table

@@ -26,7 +26,8 @@
 ---@field handler_warning? number Warn, and raise `slow_handler`, when Lua holds the loop this long; 0: never. Default 0.1.
 ---Of several nodes in one process the smallest counts.
 ---@field request_timeout? number How long node:call waits when it is not told. Default 5.
----@field codec? string|holt.CustomCodec msgpack (default), json, raw, one of `codecs`, or functions of your own.
+---@field schema? holt.Schema|string What holt.schema gives, a .proto text or a file: for the codec protobuf.
+---@field codec? string|holt.CustomCodec msgpack (default), json, raw, protobuf, one of `codecs`, or functions of your own.
 ---@field codecs? table<string, holt.CustomCodec> Codecs of your own, by name; every node that hears them needs them.
 ---@field cluster? holt.ClusterOptions Hold shared objects together with others: docs/collections.md.
 ---@field data? string Folder of what shall survive the process; without it the cluster's state lives in memory.
