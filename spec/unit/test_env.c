@@ -1,5 +1,6 @@
 /* The seam on the real machine: timers, posts, streams, children; and the address rules of both
  * implementations. */
+#include <pthread.h>
 #include <signal.h>
 #include <unistd.h>
 
@@ -90,6 +91,115 @@ static void a_post_runs_once_and_may_post_itself_again(void **state) {
   holt_post_cancel(&again);
   holt_env_turn(env, false);
   assert_int_equal(posts_left, 5);
+}
+
+/* --- Worker jobs ---------------------------------------------------------------------------------- */
+
+struct task {
+  struct holt_work work;
+  pthread_t thread;
+  unsigned runs, ends;
+  bool is_done;
+  unsigned again; /* so often more, from inside `done` */
+  unsigned sleep_us;
+};
+
+static void run_task(void *arg) {
+  struct task *task = arg;
+  task->thread = pthread_self();
+  if (task->sleep_us > 0) usleep(task->sleep_us);
+  task->runs++;
+}
+
+static void task_done(void *arg) {
+  struct task *task = arg;
+  task->ends++;
+  if (task->again > 0) {
+    task->again--;
+    holt_env_work(env, &task->work);
+    return;
+  }
+  task->is_done = true;
+}
+
+static void begin_task(struct holt_env *on, struct task *task) {
+  task->work = (struct holt_work){.run = run_task, .done = task_done, .arg = task};
+  holt_env_work(on, &task->work);
+  assert_int_equal(task->ends, 0); /* never inside the call */
+}
+
+static void a_work_runs_elsewhere_and_ends_on_the_loop(void **state) {
+  struct task task = {.again = 3};
+  (void)state;
+  assert_null(holt_env_vault(env, "data"));
+  begin_task(env, &task);
+  turn_until(&task.is_done);
+  assert_int_equal(task.runs, 4);
+  assert_int_equal(task.ends, 4);
+  assert_false(pthread_equal(task.thread, pthread_self()));
+}
+
+static void a_freed_env_waits_for_its_works_and_tells_nobody(void **state) {
+  struct task tasks[8] = {{.sleep_us = 2000}};
+  (void)state;
+  for (int i = 0; i < 8; i++) begin_task(env, &tasks[i]);
+  holt_env_free(env);
+  for (int i = 0; i < 8; i++) {
+    assert_int_equal(tasks[i].runs, 1);
+    assert_int_equal(tasks[i].ends, 0);
+  }
+  env = holt_env_uv_new(); /* for the teardown */
+}
+
+static void a_work_of_a_simulated_host_takes_time_and_may_die_with_it(void **state) {
+  unsigned done = 0;
+  (void)state;
+  for (uint64_t seed = 1; seed <= 40; seed++) {
+    struct holt_sim_config config = {.seed = seed, .disk_min_us = 2000, .disk_max_us = 3000};
+    struct holt_sim *sim = holt_sim_new(&config);
+    struct holt_env *host = holt_sim_host(sim, "n1");
+    struct task first = {0}, second = {0};
+    begin_task(host, &first);
+    holt_sim_run(sim, 1);
+    assert_int_equal(first.runs, 0);
+    holt_sim_run(sim, 3);
+    assert_int_equal(first.runs, 1);
+    assert_int_equal(first.ends, 1);
+    begin_task(host, &second);
+    holt_env_free(host);
+    assert_int_equal(second.ends, 0);
+    assert_true(second.runs <= 1);
+    done += second.runs;
+    holt_sim_free(sim);
+  }
+  assert_true(done > 8);
+  assert_true(done < 32);
+}
+
+static unsigned vaults_freed;
+static void free_vault(void *object) {
+  vaults_freed++;
+  free(object);
+}
+
+static void a_vault_outlives_its_host(void **state) {
+  struct holt_sim_config config = {.seed = 1};
+  struct holt_sim *sim = holt_sim_new(&config);
+  struct holt_env *host = holt_sim_host(sim, "n1");
+  struct holt_vault *vault = holt_env_vault(host, "data");
+  (void)state;
+  assert_non_null(vault);
+  assert_null(vault->object);
+  *vault = (struct holt_vault){.object = malloc(1), .free = free_vault};
+  assert_null(holt_env_vault(host, "other")->object);
+  holt_env_free(host);
+  host = holt_sim_host(sim, "n1");
+  assert_ptr_equal(holt_env_vault(host, "data"), vault);
+  assert_ptr_equal(holt_sim_vault_of(sim, "n1", "data"), vault);
+  assert_null(holt_sim_vault_of(sim, "n2", "data")->object);
+  vaults_freed = 0;
+  holt_sim_free(sim);
+  assert_int_equal(vaults_freed, 1);
 }
 
 /* --- Streams -------------------------------------------------------------------------------------- */
@@ -395,6 +505,10 @@ int main(void) {
       T(timers_run_in_order_and_a_stopped_one_never),
       T(a_turn_ends_when_a_timer_has_run),
       T(a_post_runs_once_and_may_post_itself_again),
+      T(a_work_runs_elsewhere_and_ends_on_the_loop),
+      T(a_freed_env_waits_for_its_works_and_tells_nobody),
+      cmocka_unit_test(a_work_of_a_simulated_host_takes_time_and_may_die_with_it),
+      cmocka_unit_test(a_vault_outlives_its_host),
       T(bytes_go_both_ways_over_ipv4),
       T(bytes_go_both_ways_over_a_host_name),
       T(bytes_go_both_ways_over_ipv6),
