@@ -52,6 +52,8 @@ end
 describe("purity", function()
   it("of raft/: nothing but base/ and memory", function() assert.same({}, strangers("raft", { "base" })) end)
 
+  it("of dag/: nothing but base/, wire/ and memory", function() assert.same({}, strangers("dag", { "base", "wire" })) end)
+
   it("would be noticed missing: env/ calls names that are not allowed", function()
     local found = table.concat(strangers("env", { "base" }), " ")
     assert.truthy(found:find("uv_run", 1, true))

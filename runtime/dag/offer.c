@@ -96,9 +96,10 @@ static int common_with(const struct holt_dag *dag, uint32_t id, const struct hol
   uint64_t low = run->first > c->first ? run->first : c->first;
   uint64_t high = last_of(run) < c->tip ? last_of(run) : c->tip;
   bool is_same;
-  if (low <= horizon) low = horizon + 1;
-  if (c->tip == horizon && high == c->tip) low = high; /* the tip is known all the same */
   *common = 0;
+  if (low > high) return 0;
+  if (low <= horizon)
+    low = high == c->tip && high == horizon ? high : horizon + 1; /* a tip is known anyway */
   if (low > high) return 0;
   int rc = is_same_at(dag, id, run, high, &is_same);
   if (rc) return rc;
@@ -121,9 +122,10 @@ static int common_with(const struct holt_dag *dag, uint32_t id, const struct hol
   return 0;
 }
 
+/* The chain, not buried, whose tip this is. */
 static uint32_t chain_with_tip(const struct holt_dag *dag, uint32_t author, uint64_t number,
                                const uint8_t *hash) {
-  uint32_t id = dag->authors[author].chain;
+  uint32_t id = number < dag->authors[author].horizon ? HOLT__DAG_NONE : dag->authors[author].chain;
   for (; id != HOLT__DAG_NONE; id = dag->chains[id].next)
     if (dag->chains[id].tip == number &&
         (HOLT_BUG(9) || memcmp(dag->chains[id].tip_hash, hash, HOLT_DAG_HASH) == 0))
