@@ -140,7 +140,11 @@ void holt_cluster_transfer(struct holt_cluster *cluster, struct holt_cluster_req
 /* Take a member out, by name. */
 void holt_cluster_remove(struct holt_cluster *cluster, struct holt_cluster_request *request, const char *name,
                          uint64_t timeout_ms);
-/* Closing down: hand leadership to another member, if we have it, without leaving. */
+/* Closing down: hand leadership to another member, if we have it, without leaving. True while that is under
+ * way: ask again until false, which is when another is known to lead, nobody else could, or two election
+ * time-outs have passed. */
+bool holt_cluster_hand_over(struct holt_cluster *cluster);
+/* The same without waiting: what closing does when its time is over. */
 void holt_cluster_step_down(struct holt_cluster *cluster);
 
 /* --- Looking ------------------------------------------------------------------------------------------- */

@@ -182,7 +182,8 @@ struct holt_cluster {
   uint64_t leader, term, commit_told;
   char leader_name[HOLT_NAME_MAX + 1];
   bool has_quorum, is_joined;
-  uint64_t leader_seen_ms; /* when a leader was last known */
+  uint64_t handing_over_ms; /* since when; 0: not */
+  uint64_t leader_seen_ms;  /* when a leader was last known */
   struct holt_raft_conf conf_told;
   char names_told[HOLT_RAFT_MEMBERS_MAX][HOLT_NAME_MAX + 1]; /* beside conf_told */
   uint64_t silent, unsynced; /* bits by place among the leader's peers: told */

@@ -202,6 +202,36 @@ void holt_cluster_remove(struct holt_cluster *c, struct holt_cluster_request *re
   c->removing_id = holt_cluster_member_id(c, name);
 }
 
+static bool is_transferring(const struct holt_cluster *c) {
+  struct holt_raft_status status;
+  holt_raft_status(c->raft, &status);
+  return status.is_transferring;
+}
+
+/* Could the others elect one of them? */
+static bool has_linked_majority(struct holt_cluster *c) {
+  uint32_t voters = 0, linked = 0;
+  for (uint32_t i = 0; i < c->machine.conf.count; i++) {
+    const struct holt_raft_member *member = &c->machine.conf.members[i];
+    if (member->role != HOLT_RAFT_VOTER) continue;
+    voters++;
+    linked += member->id == c->self || holt__form_by_id(c, member->id) != NULL;
+  }
+  return linked > 1 && linked > voters / 2;
+}
+
+bool holt_cluster_hand_over(struct holt_cluster *c) {
+  uint64_t now = holt__cluster_now(c);
+  bool leads = holt_cluster_is_leader(c);
+  if (!c->raft || c->state != STATE_MEMBER || !has_linked_majority(c)) return false;
+  if (leads && c->handing_over_ms == 0) c->handing_over_ms = now;
+  if (c->handing_over_ms == 0 || now >= c->handing_over_ms + 2 * c->config.election_ms) return false;
+  if (!leads) return c->leader == 0; /* the heir stands for election */
+  struct holt_raft_event event = {.type = HOLT_RAFT_EV_TRANSFER};
+  if (!is_transferring(c)) holt__cluster_step(c, &event);
+  return !holt_cluster_is_leader(c) || is_transferring(c);
+}
+
 void holt_cluster_step_down(struct holt_cluster *c) {
   struct holt_raft_event event = {.type = HOLT_RAFT_EV_STEP_DOWN};
   if (holt_cluster_is_leader(c)) holt__cluster_step(c, &event);

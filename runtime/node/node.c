@@ -1,9 +1,9 @@
 /* node.c - one node from start to a clean end.
  *
  * - new: check the settings, draw ids, make transport, links and bus.
- * - close: the bus takes nothing more; wait until the requests that handlers are at work on are answered and
- * present peers have acknowledged everything, or the drain time is over: then who still waits for an answer
- * is told so; say goodbye; on_closed on a later turn.
+ * - close: the bus takes nothing more; wait until another member leads, if we did, the requests that handlers
+ * are at work on are answered and present peers have acknowledged everything, or the drain time is over: then
+ * who still waits for an answer is told so; say goodbye; on_closed on a later turn.
  * - a second close does not wait. free closes at once and calls nobody. */
 #include "node/node.h"
 
@@ -196,12 +196,15 @@ static void close_now(struct holt_node *node) {
 /* Tell those who wait in vain, then close. */
 static void end(struct holt_node *node) {
   if (!node->is_closed) holt_bus_give_up_answers(node->bus);
+  if (!node->is_closed && node->cluster != NULL) holt_cluster_step_down(node->cluster);
   close_now(node);
 }
 
 static void look_drained(void *arg) {
   struct holt_node *node = arg;
-  bool is_drained = holt_links_unacknowledged(node->links) == 0 && !holt_bus_owes_answers(node->bus);
+  bool leads_on = node->cluster != NULL && holt_cluster_hand_over(node->cluster);
+  bool is_drained =
+      !leads_on && holt_links_unacknowledged(node->links) == 0 && !holt_bus_owes_answers(node->bus);
   if (is_drained || holt_env_now_ms(node->env) >= node->drain_until_ms)
     end(node);
   else {
@@ -266,7 +269,7 @@ void holt_node_close(struct holt_node *node) {
     end(node);
     return;
   }
-  if (node->cluster != NULL) holt_cluster_step_down(node->cluster);
+  if (node->cluster != NULL) holt_cluster_hand_over(node->cluster);
   holt_bus_close(node->bus);
   node->drain_until_ms = holt_env_now_ms(node->env) + node->drain_timeout_ms;
   holt_timer_start(&node->drain, 0);

@@ -108,7 +108,7 @@ function Recorder:ended(id, kind, expected, patience, done, second)
 end
 
 function Recorder:note(format, ...)
-  self.emitter_file:write(format:format(...), "\n")
+  self.emitter_file:write(format:format(...) .. "\n") -- one piece: whoever is killed leaves whole lines
 end
 
 function Recorder:close()
@@ -192,10 +192,11 @@ end
 
 -- Listens to some events and tells some; see histories.lua for what is asked of that.
 local function telling(work, alerts)
-  local recorder, name, listening = work.recorder, work.node.name, {}
+  local recorder, name, listening = work.recorder, work.node.name, {} -- listening: also while that is being asked for
   return function()
     local event, action = "event" .. math.random(EVENTS), math.random()
     if action < 0.1 and not listening[event] then
+      listening[event] = true
       local function hear(id)
         recorder:note("heard %s %d %s %d %d", name, recorder.origin, event, id, microseconds())
       end
@@ -203,13 +204,15 @@ local function telling(work, alerts)
       if alerts:subscribe(event, hear) then
         recorder:note("subscribed %s %d %s %d", name, recorder.origin, event, microseconds())
         listening[event] = hear
-      end
-    elseif action < 0.15 and listening[event] then
-      recorder:note("unsubscribing %s %d %s %d", name, recorder.origin, event, microseconds())
-      local done, err = alerts:unsubscribe(event)
-      if done or err.code == "not_subscribed" then
+      else
         listening[event] = nil
       end
+    elseif action < 0.15 and listening[event] and listening[event] ~= true then
+      local hear = listening[event]
+      listening[event] = true
+      recorder:note("unsubscribing %s %d %s %d", name, recorder.origin, event, microseconds())
+      local done, err = alerts:unsubscribe(event)
+      listening[event] = not done and err.code ~= "not_subscribed" and hear or nil
     elseif action < 0.3 then
       local id = recorder:serial()
       recorder:note("notify %s %d %s %d %d", name, recorder.origin, event, id, microseconds())
@@ -247,13 +250,14 @@ function M.start(given)
   local function same(key)
     return key
   end
+  local talk = telling(work, alerts)
   local kinds = {
     keyed(work, map, 0, KEYS, same),
     keyed(work, map, 0, KEYS, same),
     pushing(work, queues),
     popping(work, queues),
     keyed(work, record, RECORD_KEYS, FIELDS, tostring),
-    telling(work, alerts),
+    talk,
     keyed(work, map, 0, KEYS, same),
     moving(work, bank),
   }
