@@ -46,6 +46,7 @@ M.EVENTS = {
   "snapshot",
   "conf_changed",
   "disk_error",
+  "changes_missed",
 }
 
 --- Settings ----------------------------------------------------------------------------------------------------------
@@ -266,23 +267,7 @@ end
 
 ---Wait until this node has applied all that it knows to be committed: without asking the others.
 function Node:applied(timeout)
-  timeout = seconds(self, "applied", timeout)
-  local status, err = core.cluster_status(self)
-  if not status then
-    return nil, err
-  end
-  local target, deadline = status.commit, core.now() + timeout
-  while status.applied < target do
-    if core.now() >= deadline then
-      return errors.fail("timeout", ("applied %d of %d in %s s"):format(status.applied, target, timeout))
-    end
-    core.sleep(0.001)
-    status, err = core.cluster_status(self)
-    if not status then
-      return nil, err
-    end
-  end
-  return true
+  return core.cluster_wait(self, "applied", seconds(self, "applied", timeout))
 end
 
 ---The members: name, id, address, role, self, leader, linked; at the leader also match, lag, last_heard.

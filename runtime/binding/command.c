@@ -355,10 +355,10 @@ static int l_command(lua_State *L) {
 
 /* --- Calls about no object ----------------------------------------------------------------------------- */
 
-/* wait(node, what, timeout, name) -> true | nil, err: ready, barrier, leave, transfer (name or nil), remove
- */
+/* wait(node, what, timeout, name) -> true | nil, err: ready, barrier, leave, transfer (name or nil), remove,
+ * applied */
 static int l_cluster_wait(lua_State *L) {
-  static const char *const names[] = {"ready", "barrier", "leave", "transfer", "remove", NULL};
+  static const char *const names[] = {"ready", "barrier", "leave", "transfer", "remove", "applied", NULL};
   struct lua_node *node = holt__node_of(L, 1);
   int what = luaL_checkoption(L, 2, NULL, names);
   uint64_t timeout_ms = holt_lua_check_seconds(L, 3);
@@ -367,7 +367,8 @@ static int l_cluster_wait(lua_State *L) {
   struct holt_cluster *cluster = holt__open_cluster(node, &err);
   if (cluster == NULL) return holt_lua_fail(L, &err);
   holt_wait_check(L);
-  static const char *const subjects[] = {"ready", "a linearizable read", "leave", "transfer", "remove"};
+  static const char *const subjects[] = {"ready",  "a linearizable read", "leave", "transfer", "remove",
+                                         "applied"};
   struct cluster_call *call = call_new(node, NULL, subjects[what], SHAPE_NOTHING);
   switch (what) {
   case 0:
@@ -381,6 +382,9 @@ static int l_cluster_wait(lua_State *L) {
     break;
   case 3:
     holt_cluster_transfer(cluster, &call->request, name, timeout_ms);
+    break;
+  case 5:
+    holt_cluster_applied(cluster, &call->request, timeout_ms);
     break;
   default:
     holt_cluster_remove(cluster, &call->request, name, timeout_ms);

@@ -114,6 +114,9 @@ void holt_cluster_submit(struct holt_cluster *cluster, struct holt_cluster_reque
  * here afterwards is linearizable. `answer` is empty. */
 void holt_cluster_barrier(struct holt_cluster *cluster, struct holt_cluster_request *request,
                           uint64_t timeout_ms);
+/* Wait until this node has applied all that it knows to be committed at the call; asks nobody. */
+void holt_cluster_applied(struct holt_cluster *cluster, struct holt_cluster_request *request,
+                          uint64_t timeout_ms);
 /* Wait until a leader is known that has committed in its term, and this node is a member. */
 void holt_cluster_ready(struct holt_cluster *cluster, struct holt_cluster_request *request,
                         uint64_t timeout_ms);

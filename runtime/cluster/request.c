@@ -211,6 +211,18 @@ void holt_cluster_barrier(struct holt_cluster *c, struct holt_cluster_request *r
   holt__cluster_stir(c);
 }
 
+/* A read whose index is known already. */
+void holt_cluster_applied(struct holt_cluster *c, struct holt_cluster_request *request, uint64_t timeout_ms) {
+  begin(c, request, timeout_ms);
+  struct holt__read *read = holt_alloc(sizeof *read);
+  holt_list_init(&read->requests);
+  read->is_sent = read->is_indexed = true;
+  read->index = c->raft ? c->driver.apply_to : 0;
+  holt_list_push(&c->reads, &read->node);
+  holt_list_push(&read->requests, &request->node);
+  holt__cluster_stir(c);
+}
+
 static void send_read(struct holt_cluster *c, struct holt__read *read) {
   read->tag = ++c->next_tag;
   read->is_sent = true;

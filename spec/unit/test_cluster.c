@@ -247,6 +247,37 @@ static void a_leader_held_by_its_script_leads_on_and_applies_nothing(void **stat
   }
 }
 
+static void applied_waits_for_what_is_committed_here_and_asks_nobody(void **state) {
+  (void)state;
+  struct room *room = room_new(6);
+  for (int i = 0; i < 3; i++) start(room, i, 3);
+  for (int i = 0; i < 3; i++) ready(room, i, 10000);
+  assert_int_equal(set(room, 0, "k", "before", 3000), 0);
+  holt_sim_run(room->sim, 1000);
+  int leader = leader_of(room), other = (leader + 1) % 3;
+  struct waiting at_once = {0}, later = {0}, late = {0};
+  hold(room, leader, true);
+  prepare(&at_once);
+  holt_cluster_applied(cluster_of(room, leader), &at_once.request, 5000);
+  assert_int_equal(set(room, other, "k", "after", 3000), 0);
+  holt_sim_run(room->sim, 100);
+  assert_true(at_once.is_done && at_once.code == 0); /* nothing was to be applied when it was asked */
+  prepare(&later);
+  holt_cluster_applied(cluster_of(room, leader), &later.request, 5000);
+  prepare(&late);
+  holt_cluster_applied(cluster_of(room, leader), &late.request, 50);
+  holt_sim_run(room->sim, 1000);
+  assert_false(later.is_done);
+  assert_true(late.is_done && late.code == HOLT_ETIMEOUT);
+  kill_one(room, other);
+  kill_one(room, (leader + 2) % 3);
+  hold(room, leader, false);
+  assert_true(wait(room, &later, 100));
+  assert_int_equal(later.code, 0);
+  assert_string_equal(get(room, leader, "k"), "after");
+  room_free(room);
+}
+
 static void a_snapshot_waits_for_a_script_that_holds_the_loop(void **state) {
   (void)state;
   for (int is_durable = 0; is_durable < 2; is_durable++) {
@@ -285,6 +316,7 @@ int main(void) {
       cmocka_unit_test(a_fourth_node_joins_and_leaves),
       cmocka_unit_test(all_die_at_once_and_come_back_with_all_that_was_acknowledged),
       cmocka_unit_test(a_leader_held_by_its_script_leads_on_and_applies_nothing),
+      cmocka_unit_test(applied_waits_for_what_is_committed_here_and_asks_nobody),
       cmocka_unit_test(a_snapshot_waits_for_a_script_that_holds_the_loop),
       cmocka_unit_test(a_late_newcomer_gets_a_snapshot_and_what_followed),
   };
