@@ -148,4 +148,107 @@ function Emitter:fire(name, ...)
   return true
 end
 
+--- A bound for handlers that are slow ------------------------------------------------------------------------------
+
+-- Run the handlers of one event, counted.
+local function begin(self, name, ...)
+  local bound, list = self.bounded, self.handlers[name] or {}
+  local kept, is_changed = {}, false
+  for _, handler in ipairs(list) do
+    if handler.is_once then
+      is_changed = true
+    else
+      kept[#kept + 1] = handler
+    end
+    bound.running = bound.running + 1
+    core.name_task(core.go(bound.run, handler.f, ...), "task", handler.f)
+  end
+  if is_changed then
+    self.handlers[name] = kept
+    if self.on_change then
+      self.on_change(name, #kept)
+    end
+  end
+end
+
+local function go_on(self)
+  local bound = self.bounded
+  while bound.running < bound.tasks and bound.first <= bound.last do
+    local event = bound.waiting[bound.first]
+    bound.waiting[bound.first] = nil
+    bound.first, bound.bytes = bound.first + 1, bound.bytes - event.bytes
+    begin(self, table.unpack(event, 1, event.n))
+  end
+  if bound.missed > 0 and bound.first > bound.last then
+    local missed = bound.missed
+    bound.missed = 0
+    bound.on_missed(missed)
+  end
+end
+
+---@class holt.EmitterBound
+---@field tasks integer Handlers that may run at once.
+---@field count integer Events that may wait beside,
+---@field bytes integer and what they may weigh.
+---@field on_missed fun(missed: integer|nil) Events were left out since then; those that had waited have begun. Must not wait.
+
+---From now on `fire_bounded` keeps to this.
+---@param limits holt.EmitterBound
+function Emitter:bound(limits)
+  local bound = {
+    tasks = limits.tasks,
+    count_max = limits.count,
+    bytes_max = limits.bytes,
+    on_missed = limits.on_missed,
+    running = 0,
+    waiting = {},
+    first = 1,
+    last = 0,
+    bytes = 0,
+    missed = 0,
+  }
+  local ending = setmetatable({}, { __close = function()
+    bound.running = bound.running - 1
+    go_on(self)
+  end })
+  function bound.run(f, ...)
+    local at_end <close> = ending
+    f(...)
+    return at_end and nil
+  end
+  self.bounded = bound
+end
+
+---Events were left out before they came here: told behind those that wait.
+---@param missed integer|nil nil: nobody knows how many.
+function Emitter:miss(missed)
+  local bound = self.bounded
+  if bound.first > bound.last then
+    bound.on_missed(missed)
+  else
+    bound.missed = bound.missed + (missed or 1)
+  end
+end
+
+---As `fire`; but while too many handlers run the event waits, and while too many wait it is left out and counted.
+---@param bytes integer What it weighs.
+---@param name string
+function Emitter:fire_bounded(bytes, name, ...)
+  local bound = self.bounded
+  if not self:has(name) then
+    return
+  elseif bound.missed > 0 then
+    bound.missed = bound.missed + 1
+  elseif bound.first > bound.last and bound.running < bound.tasks then
+    begin(self, name, ...)
+  elseif bound.last - bound.first + 1 >= bound.count_max or (bound.bytes > 0 and bound.bytes + bytes > bound.bytes_max) then
+    bound.missed = 1
+  else
+    local event = table.pack(name, ...)
+    event.bytes = bytes
+    bound.last, bound.bytes = bound.last + 1, bound.bytes + bytes
+    bound.waiting[bound.last] = event
+  end
+end
+
 return M

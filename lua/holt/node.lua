@@ -409,6 +409,7 @@ end
 local function node_stats(node)
   local stats, err = core.node_stats(node)
   if stats then
+    stats.missed_changes = node.missed_changes or 0
     stats.slow_handlers, stats.slowest_handler = core.watch_counts()
   end
   return stats, err

@@ -3,26 +3,36 @@
  * - Applying calls holt__on_change inside the loop: the items are held, the change is queued.
  * - Between turns holt__changes_run tells each in order to the function that object_watch was given, decoded;
  * a change that cannot be decoded becomes an error event.
- * - A snapshot that takes the place of the state: what was queued is told first, then "replaced" to each. */
+ * - A snapshot that takes the place of the state: what was queued is told first, then "replaced" to each.
+ * - At most object->changes_max changes and BYTES_MAX bytes wait for one handle. At the bound none is queued
+ * any more, they are counted; once those that wait have been told, "resync" with that number, and so on as
+ * before: who reads the state then has seen what was left out. */
 #include <stdlib.h>
 
 #include "base/log.h"
 #include "base/mem.h"
 #include "binding/object_impl.h"
 
-#define BATCH 512 /* changes told between two turns of the loop */
+#define BATCH     512        /* changes told between two turns of the loop */
+#define BYTES_MAX (64 << 20) /* keys and values of changes that wait for one handle */
 
 struct change {
   struct holt_list node;
   struct lua_object *object; /* counted */
   const char *type;
   struct holt_item *old, *now; /* held */
-  size_t count;                /* entries of the object after it */
+  size_t count;                /* entries of the object after it; "resync": changes left out */
+  size_t bytes;
   uint64_t revision;
+  bool is_last; /* of its operation, for this object */
 };
 
-static void push_change(struct lua_object *object, const char *type, struct holt_item *old,
-                        struct holt_item *now, size_t count, uint64_t revision) {
+static size_t size_of(const struct holt_item *item) {
+  return item == NULL ? 0 : item->key_len + item->value_len;
+}
+
+static void queue_change(struct lua_object *object, const char *type, struct holt_item *old,
+                         struct holt_item *now, size_t count, uint64_t revision) {
   struct change *change = holt_alloc(sizeof *change);
   object->refs++;
   change->object = object;
@@ -31,11 +41,32 @@ static void push_change(struct lua_object *object, const char *type, struct holt
   change->now = now != NULL ? holt_item_hold(now) : NULL;
   change->count = count;
   change->revision = revision;
+  change->bytes = size_of(old) + size_of(now);
+  change->is_last = true;
+  if (object->newest != NULL && object->newest->revision == revision) object->newest->is_last = false;
+  object->newest = change;
+  object->queued++;
+  object->queued_bytes += change->bytes;
   holt_list_push(&object->node->changes, &change->node);
   holt_source_ready(object->node->script, &object->node->source);
 }
 
+static void push_change(struct lua_object *object, const char *type, struct holt_item *old,
+                        struct holt_item *now, size_t count, uint64_t revision) {
+  size_t bytes = size_of(old) + size_of(now);
+  bool is_full = object->queued >= object->changes_max ||
+                 (object->queued > 0 && object->queued_bytes + bytes > BYTES_MAX);
+  if (object->missed > 0 || is_full)
+    object->missed++;
+  else
+    queue_change(object, type, old, now, count, revision);
+}
+
 static void change_free(struct change *change) {
+  struct lua_object *object = change->object;
+  if (object->newest == change) object->newest = NULL;
+  object->queued--;
+  object->queued_bytes -= change->bytes;
   holt_item_drop(change->old);
   holt_item_drop(change->now);
   holt__object_release(change->object);
@@ -72,16 +103,6 @@ void holt__on_replaced(void *arg) {
 
 /* --- Telling ------------------------------------------------------------------------------------------- */
 
-/* Whether no later change of the same object belongs to the same operation. */
-static bool is_last(const struct lua_node *node, const struct change *change) {
-  for (const struct holt_list *at = node->changes.next; at != &node->changes; at = at->next) {
-    const struct change *later = HOLT_CONTAINER(at, struct change, node);
-    if (later->revision != change->revision) return true;
-    if (later->object == change->object) return false;
-  }
-  return true;
-}
-
 static void raise(lua_State *L, const struct holt_err *err) {
   holt_lua_push_err(L, err);
   lua_error(L);
@@ -95,7 +116,8 @@ static void push_value(lua_State *L, const struct lua_object *object, const stru
     raise(L, &err);
 }
 
-/* f(self, type, key, old, new, count, is_last); an emitter's f(self, type, event, old, new, id) */
+/* f(self, type, key, old, new, count, bytes, is_last); an emitter's f(self, type, event, old, new, id,
+ * bytes); "resync" has the number left out in the place of count or id */
 static void tell(lua_State *L, void *arg) {
   const struct change *change = arg;
   const struct lua_object *object = change->object;
@@ -119,13 +141,19 @@ static void tell(lua_State *L, void *arg) {
   push_value(L, object, change->now);
   if (object->kind == HOLT_KIND_EMITTER) {
     lua_rotate(L, 5, -1); /* id behind old and new */
-    lua_call(L, 6, 0);
+    if (item == NULL) {
+      lua_pushinteger(L, (lua_Integer)change->count);
+      lua_replace(L, 7);
+    }
+    lua_pushinteger(L, (lua_Integer)change->bytes);
+    lua_call(L, 7, 0);
     return;
   }
   lua_remove(L, 5);
   lua_pushinteger(L, (lua_Integer)change->count);
-  lua_pushboolean(L, is_last(object->node, change));
-  lua_call(L, 7, 0);
+  lua_pushinteger(L, (lua_Integer)change->bytes);
+  lua_pushboolean(L, change->is_last);
+  lua_call(L, 8, 0);
 }
 
 bool holt__changes_run(struct lua_node *node) {
@@ -137,6 +165,11 @@ bool holt__changes_run(struct lua_node *node) {
     if (change->object->watch_ref != LUA_NOREF && holt_lua_call(node->script, tell, change, &err) != 0)
       holt_log(HOLT_LOG_ERROR, "%s '%s': telling of a change failed: %s",
                holt_kind_name(change->object->kind), change->object->name, err.message);
+    struct lua_object *object = change->object;
+    if (object->queued == 1 && object->missed > 0) { /* this was the last of those that wait */
+      queue_change(object, "resync", NULL, NULL, object->missed, 0);
+      object->missed = 0;
+    }
     change_free(change);
   }
   return !holt_list_is_empty(&node->changes);

@@ -7,6 +7,8 @@
 #include "binding/binding.h"
 #include "binding/object_impl.h"
 
+#define CHANGES_MAX 100000 /* that wait to be told to one handle, when it does not say */
+
 /* --- The box ------------------------------------------------------------------------------------------- */
 
 /* Upvalue 1 of every function here is the metatable of the box. */
@@ -115,10 +117,11 @@ static int l_object_close(lua_State *L) {
   return 0;
 }
 
-/* object_watch(box, self, f | nil): f(self, type, key, old, new, count, is_last) for each change from now on;
- * for an emitter f(self, type, event, old, new, id) */
+/* object_watch(box, self, f | nil, most): f of change.c for each change from now on; at most so many wait */
 static int l_object_watch(lua_State *L) {
   struct lua_object *object = holt__check_object(L, 1);
+  lua_Integer most = luaL_optinteger(L, 4, CHANGES_MAX);
+  luaL_argcheck(L, most > 0, 4, "a number above 0");
   lua_settop(L, 3);
   if (lua_isnil(L, 3)) {
     unwatch(L, object);
@@ -127,6 +130,8 @@ static int l_object_watch(lua_State *L) {
   luaL_checktype(L, 3, LUA_TFUNCTION);
   struct holt_cluster *cluster = holt__open_cluster(object->node, NULL);
   if (object->watch_ref != LUA_NOREF || cluster == NULL || object->is_closed) return 0;
+  object->changes_max = (size_t)most;
+  object->missed = 0;
   object->watch_ref = luaL_ref(L, LUA_REGISTRYINDEX);
   object->self_ref = luaL_ref(L, LUA_REGISTRYINDEX);
   holt_list_push(&object->node->watching, &object->watching);

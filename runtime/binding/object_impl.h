@@ -15,6 +15,8 @@ struct object_codec {
   int encode_ref, decode_ref; /* LUA_NOREF: raw or msgpack, by id */
 };
 
+struct change; /* change.c */
+
 struct lua_object {
   struct lua_node *node; /* counted */
   unsigned refs;
@@ -24,8 +26,11 @@ struct lua_object {
   struct holt_buf options;   /* ours: what all members must agree on */
   struct holt_list watching; /* in lua_node's list while somebody listens */
   int watch_ref, self_ref;   /* the Lua function that is told of changes, and its first argument */
-  struct holt_object *found; /* NULL: not there when looked for last */
-  unsigned epoch;            /* of lua_node's `objects_epoch`, when it was found */
+  size_t queued, queued_bytes, changes_max; /* changes that wait to be told, see change.c */
+  size_t missed;                            /* left out, to be told by "resync" */
+  struct change *newest;                    /* the one queued last, while it waits */
+  struct holt_object *found;                /* NULL: not there when looked for last */
+  unsigned epoch;                           /* of lua_node's `objects_epoch`, when it was found */
   char name[256];
 };
 

@@ -14,7 +14,7 @@ local M = {}
 local OP = object.OP
 local name_of, members_of = subscriptions.name_of, subscriptions.members_of
 
-local RULES = { codecs = { "table" }, request_timeout = { "seconds" } }
+local RULES = { codecs = { "table" }, request_timeout = { "seconds" }, events_max = { "integer", min = 1 } }
 local SUBSCRIBE_RULES = { meta = { "any" }, timeout = { "seconds" } }
 local HAS_RULES = { own = { "boolean" }, linearizable = { "boolean" }, timeout = { "seconds" } }
 local EVENTS = { "close" }
@@ -428,14 +428,16 @@ function Emitter:import(given, opts)
   return true
 end
 
-function Emitter.internal.changed(self, type, event, old, new, id)
+function Emitter.internal.changed(self, type, event, old, new, id, bytes)
   local handlers = self.subscriptions.handlers
   if type == "insert" then
-    handlers:fire("added", event, name_of(self.node, id), new)
+    handlers:fire_bounded(bytes, "added", event, name_of(self.node, id), new)
   elseif type == "update" then
-    handlers:fire("updated", event, name_of(self.node, id), new, old)
+    handlers:fire_bounded(bytes, "updated", event, name_of(self.node, id), new, old)
   elseif type == "remove" then
-    handlers:fire("removed", event, name_of(self.node, id), old)
+    handlers:fire_bounded(bytes, "removed", event, name_of(self.node, id), old)
+  else
+    handlers:miss(type == "resync" and id or nil)
   end
 end
 
@@ -524,6 +526,7 @@ function M.new(node, name, given, level)
   self.subscriptions = subscriptions.new(self, function()
     object.follow(self)
   end)
+  object.bound(self, self.subscriptions.handlers)
   M.serve(node)
   return self
 end

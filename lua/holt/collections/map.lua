@@ -20,8 +20,9 @@ local RULES = {
   initial = { "table" },
   request_timeout = { "seconds" },
   max_batch_bytes = { "integer", min = 1 },
+  events_max = { "integer", min = 1 },
 }
-local EVENTS = { "insert", "update", "remove", "clear", "close" }
+local EVENTS = { "insert", "update", "remove", "clear", "resync", "close" }
 
 ---@class holt.Map: holt.Object
 local Map = object.class()
@@ -192,16 +193,18 @@ function Map.internal.import_list(self, given)
   return list
 end
 
-function Map.internal.changed(self, type, key, old, new)
+function Map.internal.changed(self, type, key, old, new, count, bytes)
   local events = self.events
   if type == "insert" then
-    events:fire("insert", key, new)
+    events:fire_bounded(bytes, "insert", key, new)
   elseif type == "update" then
-    events:fire("update", key, old, new)
+    events:fire_bounded(bytes, "update", key, old, new)
   elseif type == "remove" then
-    events:fire("remove", key, old)
+    events:fire_bounded(bytes, "remove", key, old)
   elseif type == "clear" then
-    events:fire("clear")
+    events:fire_bounded(bytes, "clear")
+  else
+    events:miss(type == "resync" and count or nil)
   end
 end
 

@@ -30,6 +30,7 @@ M.READ_RULES = { linearizable = { "boolean" }, timeout = { "seconds" } }
 M.WRITE_RULES = { timeout = { "seconds" } }
 local IMPORT_RULES = { events = { "boolean" }, timeout = { "seconds" } }
 local BATCH_BYTES = 256 * 1024
+local EVENTS_MAX, EVENTS_BYTES, LISTENERS_MAX = 100000, 64 * 1024 * 1024, 1000
 
 ---@class holt.Object
 ---@field name string
@@ -64,10 +65,40 @@ function M.new(node, class, name, spec)
   local size, revision = core.object_size(box)
   self.existed = size ~= nil and revision > 0
   self.watched = box
+  self.events_max = spec.options.events_max or EVENTS_MAX
   self.events = emitter.new(("%s '%s'"):format(spec.kind, name), spec.events, function()
     M.follow(self)
   end)
+  M.bound(self, self.events)
   return setmetatable(self, class)
+end
+
+-- Single changes were not told: so many, because listeners were slow; nil: a snapshot took the place of the state.
+local function resync(self, events, missed)
+  local is_heard = events:fire("resync", missed)
+  if not missed then
+    return
+  end
+  local node = self.node
+  node.missed_changes = (node.missed_changes or 0) + missed
+  is_heard = node.events:fire("changes_missed", self, missed) or is_heard
+  if not is_heard then
+    local text = "%s: %s '%s': %d changes were not told, its listeners are too slow"
+    core.log("warn", text:format(node.name, self.kind, self.name, missed))
+  end
+end
+
+---Listeners that are slow hold back so many events at most.
+---@param events holt.Emitter
+function M.bound(self, events)
+  events:bound({
+    tasks = math.min(self.events_max, LISTENERS_MAX),
+    count = self.events_max,
+    bytes = EVENTS_BYTES,
+    on_missed = function(missed)
+      resync(self, events, missed)
+    end,
+  })
 end
 
 ---A second box of the same object, with another codec for its values.
@@ -75,9 +106,9 @@ function M.view(self, key, value)
   return core.object_new(self.node, M.KIND[self.kind], self.name, self.agreement, key.core, value.core)
 end
 
----Have changes told from now on: self:changed(type, key, old, new, count, is_last).
+---Have changes told from now on: self:changed(type, key, old, new, count, bytes, is_last).
 function M.follow(self)
-  core.object_watch(self.watched, self, self.internal.changed)
+  core.object_watch(self.watched, self, self.internal.changed, self.events_max)
 end
 
 -- --- Checks --------------------------------------------------------------------------------------------------------

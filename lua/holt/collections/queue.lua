@@ -10,9 +10,14 @@ local M = {}
 local OP = object.OP
 local write = core.object_write
 
-local RULES = { codec = { "string|table" }, request_timeout = { "seconds" }, max_batch_bytes = { "integer", min = 1 } }
+local RULES = {
+  codec = { "string|table" },
+  request_timeout = { "seconds" },
+  max_batch_bytes = { "integer", min = 1 },
+  events_max = { "integer", min = 1 },
+}
 local POP_RULES = { wait = { "seconds" }, timeout = { "seconds" } }
-local EVENTS = { "add", "remove", "empty", "not_empty", "close" }
+local EVENTS = { "add", "remove", "empty", "not_empty", "resync", "close" }
 
 ---@class holt.Queue: holt.Object
 local Queue = object.class()
@@ -128,24 +133,27 @@ function Queue.internal.import_list(self, given)
   return list
 end
 
-function Queue.internal.changed(self, type, _, old, new, count, is_last)
+function Queue.internal.changed(self, type, _, old, new, count, bytes, is_last)
   local events = self.events
   if type == "insert" then
-    self.adds = self.adds + 1
     self.was_empty = self.was_empty or count == 1
-    events:fire("add", new)
+    events:fire_bounded(bytes, "add", new)
   elseif type == "remove" then
-    events:fire("remove", old)
+    events:fire_bounded(bytes, "remove", old)
   end
   if (type == "remove" and count == 0) or type == "clear" then
     self.was_empty = false
-    events:fire("empty")
+    events:fire_bounded(0, "empty")
   end
   if is_last and self.was_empty and type == "insert" then
     self.was_empty = false
-    events:fire("not_empty")
+    events:fire_bounded(0, "not_empty")
   end
-  if type == "insert" or type == "replaced" then
+  if type == "replaced" or type == "resync" then
+    self.was_empty = false
+    events:miss(type == "resync" and count or nil)
+  end
+  if type ~= "remove" and type ~= "clear" then
     self.adds = self.adds + 1
     self.more:open()
   end

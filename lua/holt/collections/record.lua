@@ -18,8 +18,9 @@ local RULES = {
   initial = { "table" },
   request_timeout = { "seconds" },
   max_batch_bytes = { "integer", min = 1 },
+  events_max = { "integer", min = 1 },
 }
-local EVENTS = { "insert", "update", "remove", "clear", "close" }
+local EVENTS = { "insert", "update", "remove", "clear", "resync", "close" }
 
 ---@class holt.Record: holt.Object
 local Record = object.class()
@@ -243,20 +244,21 @@ function Record.internal.import_list(self, given)
 end
 
 -- Of the raw box: values are bytes here.
-function Record.internal.changed(self, type, field, old, new)
-  if type == "replaced" then
+function Record.internal.changed(self, type, field, old, new, count, bytes)
+  if type == "replaced" or type == "resync" then
+    self.events:miss(type == "resync" and count or nil)
     return
   end
   local events, box = self.events, box_of(self, field)
   old, new = object.decode(box, old), object.decode(box, new)
   if type == "insert" then
-    events:fire("insert", field, new)
+    events:fire_bounded(bytes, "insert", field, new)
   elseif type == "update" then
-    events:fire("update", field, old, new)
+    events:fire_bounded(bytes, "update", field, old, new)
   elseif type == "remove" then
-    events:fire("remove", field, old)
+    events:fire_bounded(bytes, "remove", field, old)
   elseif type == "clear" then
-    events:fire("clear")
+    events:fire_bounded(bytes, "clear")
   end
 end
 

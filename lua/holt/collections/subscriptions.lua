@@ -5,7 +5,7 @@ local emitter = require("holt.emitter")
 
 local M = {}
 
-local EVENTS = { "added", "updated", "removed" }
+local EVENTS = { "added", "updated", "removed", "resync" }
 
 ---@class holt.Subscriptions
 local Subscriptions = {}

@@ -97,7 +97,7 @@ function Node:on_leader(f) end
 function Node:map(name, options) end
 
 ---@param name string
----@param options? { codec?: string|table, request_timeout?: number, max_batch_bytes?: integer }
+---@param options? { codec?: string|table, request_timeout?: number, max_batch_bytes?: integer, events_max?: integer }
 ---@return holt.Queue
 function Node:queue(name, options) end
 
@@ -107,7 +107,7 @@ function Node:queue(name, options) end
 function Node:record(name, options) end
 
 ---@param name string
----@param options? { codecs?: table<string, string|table>, request_timeout?: number }
+---@param options? { codecs?: table<string, string|table>, request_timeout?: number, events_max?: integer }
 ---@return holt.SharedEmitter
 function Node:emitter(name, options) end
 
@@ -135,8 +135,9 @@ function Office:close() end
 ---@field initial? table Entries inserted where nothing is.
 ---@field request_timeout? number
 ---@field max_batch_bytes? integer Bulk writes are split into operations of about so many bytes.
+---@field events_max? integer Changes that wait for slow listeners; beyond, `resync` tells. Default 100,000.
 
----Events: insert(key, value) update(key, old, new) remove(key, value) clear() close()
+---Events: insert(key, value) update(key, old, new) remove(key, value) clear() resync(missed) close()
 ---@class holt.Map
 ---@field name string
 ---@field closed boolean
@@ -287,7 +288,7 @@ function Map:import(given, options) end
 
 -- Queues -------------------------------------------------------------------------------------------------------------
 
----Events: add(item) remove(item) empty() not_empty() close()
+---Events: add(item) remove(item) empty() not_empty() resync(missed) close()
 ---@class holt.Queue
 ---@field name string
 ---@field closed boolean
@@ -378,8 +379,9 @@ function Queue:import(given, options) end
 ---@field initial? table<string, any> Fields inserted where nothing is.
 ---@field request_timeout? number
 ---@field max_batch_bytes? integer
+---@field events_max? integer
 
----Events: insert(field, value) update(field, old, new) remove(field, value) clear() close()
+---Events: insert(field, value) update(field, old, new) remove(field, value) clear() resync(missed) close()
 ---@class holt.Record
 ---@field name string
 ---@field closed boolean
@@ -619,6 +621,7 @@ function SharedEmitter:export() end
 function SharedEmitter:import(given, options) end
 
 ---Who listens to what. Events: added(event, node, meta) updated(event, node, new, old) removed(event, node, meta)
+---resync(missed)
 ---@class holt.Subscriptions
 local Subscriptions = {}
 

@@ -42,7 +42,7 @@
 ---dropped(peer, count, err) error(err) slow_handler(where, seconds) closed(); in a cluster also joined() left()
 ---rejoining() follower() candidate() leader() state_changed(new, old) leader_changed(new, old) member_joined(name, id)
 ---member_left(name, id) no_heartbeat_from(name) unsynced_member(name) commit(index) heartbeat() term(n) quorum_lost() quorum_regained()
----snapshot(index) conf_changed() disk_error(err)
+---snapshot(index) conf_changed() disk_error(err) changes_missed(object, missed)
 ---@field events holt.Emitter
 local Node = {}
 
@@ -223,3 +223,17 @@ function Emitter:has(name) end
 ---@param ... any
 ---@return boolean heard
 function Emitter:fire(name, ...) end
+
+---Bound what `fire_bounded` lets run and wait; for the runtime.
+---@param limits { tasks: integer, count: integer, bytes: integer, on_missed: fun(missed: integer|nil) }
+function Emitter:bound(limits) end
+
+---As fire, within that bound; for the runtime.
+---@param bytes integer What the event weighs.
+---@param name string
+---@param ... any
+function Emitter:fire_bounded(bytes, name, ...) end
+
+---Events were left out already; for the runtime.
+---@param missed integer|nil
+function Emitter:miss(missed) end
