@@ -85,7 +85,7 @@ local function understand(name, given)
     local near = options.nearest(given, { "raw", "msgpack", "json" })
     return nil, ("'%s' is no codec%s"):format(given, near and (", did you mean '%s'?"):format(near) or "; there are: json, msgpack, raw")
   elseif schemas.is_message(given) then
-    return { encode = given.encode, decode = given.decode }
+    return given
   elseif type(given) ~= "table" then
     return nil, ("a codec is a table { encode, decode }, but it is a %s"):format(type(given))
   end
@@ -262,6 +262,24 @@ function Codecs:decode(name, bytes)
     return nil, err
   end
   return true, message
+end
+
+---Whether stored bytes are still what their codec says: for a schema that has changed. Stricter than decode, which
+---passes over fields that the schema does not know.
+---@param name string
+---@param bytes string
+---@return true|nil ok
+---@return holt.Error? err `schema` or `codec`, with the message and the field
+function Codecs:check(name, bytes)
+  local found, err = self:find(name)
+  if not found then
+    return nil, err
+  elseif found.check then
+    return found.check(bytes)
+  end
+  local ok
+  ok, err = self:decode(name, bytes)
+  return ok, not ok and err or nil
 end
 
 ---The names of all messages that have a codec, sorted.
