@@ -138,7 +138,7 @@ static void on_hook(lua_State *L, lua_Debug *debug) {
 
 void holt__watch_start(struct holt_script *script) {
   struct holt__watch *watch = &script->watch;
-  if (script->is_closing) return;
+  if (script->is_closing || script->env == NULL) return; /* without an env nothing is held up */
   watch->is_ticking = true;
   holt_env_tick(script->env, watch->tick_ms, on_tick, script);
 }
