@@ -11,6 +11,7 @@
 void holt__env_init(struct holt_env *env, const struct holt_env_ops *ops) {
   env->ops = ops;
   holt_list_init(&env->posts);
+  holt_list_init(&env->ends);
 }
 
 bool holt_env_turn(struct holt_env *env, bool wait) {
@@ -38,7 +39,24 @@ void holt_env_tick(struct holt_env *env, uint64_t interval_ms, holt_tick_cb cb, 
 }
 
 void holt_env_free(struct holt_env *env) {
-  if (env != NULL) env->ops->free(env);
+  if (env == NULL) return;
+  struct holt_list ends;
+  holt_list_init(&ends);
+  holt_list_move(&ends, &env->ends);
+  env->ops->free(env);
+  struct holt_list *at;
+  while ((at = holt_list_shift(&ends)) != NULL) {
+    struct holt_env_end *end = HOLT_CONTAINER(at, struct holt_env_end, node);
+    end->cb(end->arg);
+  }
+}
+
+void holt_env_at_end(struct holt_env *env, struct holt_env_end *end) {
+  holt_list_push(&env->ends, &end->node);
+}
+
+void holt_env_end_cancel(struct holt_env_end *end) {
+  holt_list_remove(&end->node);
 }
 
 uint64_t holt_env_now_ms(struct holt_env *env) {

@@ -34,6 +34,7 @@ struct holt_env {
   uint64_t now_ms;
   struct holt_heap timers; /* of struct holt_timer, by due time in ms */
   struct holt_list posts;
+  struct holt_list ends; /* struct holt_env_end */
   bool is_held;
   holt_tick_cb tick_cb; /* read by a signal handler: set before the tick runs */
   void *tick_arg;

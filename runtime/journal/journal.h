@@ -95,11 +95,12 @@ struct holt_journal_emit {
   void (*cb)(void *arg, int code, const uint8_t hash[32]);
   void *arg;
   uint32_t holders; /* how many other holders must have it on their disks before `cb` runs */
-  /* From here on the journal's, readable while it waits. */
-  uint64_t number; /* of the entry, 0 until it is durable here */
+  /* From here on the journal's; readable while it waits. */
   uint32_t have;   /* others that have it */
+  uint64_t number; /* of the entry, 0 until it has one */
   uint8_t hash[32];
-  struct holt_buf name, payload;
+  struct holt__batch *batch;
+  uint32_t index;
 };
 /* Append an entry; `name` and `payload` are copied. Errors at once: HOLT_EINVAL (name of 0 or over 255
  * bytes), HOLT_ETOOLARGE, HOLT_ECLOSED, HOLT_EBUSY (64 MiB wait to be written: wait for some of it). */
@@ -156,7 +157,7 @@ struct holt_journal_author {
 };
 size_t holt_journal_author_count(const struct holt_journal *journal);
 /* `index` from 0; false behind the last. */
-bool holt_journal_author(const struct holt_journal *journal, size_t index, struct holt_journal_author *out);
+bool holt_journal_author(struct holt_journal *journal, size_t index, struct holt_journal_author *out);
 
 struct holt_journal_status {
   uint8_t id[32];                         /* the public key of this data directory */

@@ -21,6 +21,7 @@ struct holt_node {
   struct holt_links *links;
   struct holt_bus *bus;
   struct holt_cluster *cluster; /* NULL: none */
+  struct holt_journals *journals;
   bool has_address;             /* the cluster knows how this node is reached */
   const struct holt_node_ops *ops;
   void *arg;
@@ -52,10 +53,12 @@ static void on_link_up(void *arg, struct holt_link *link) {
   struct holt_node *node = arg;
   holt_bus_link_up(node->bus, link);
   if (node->cluster != NULL) holt_cluster_link_up(node->cluster, link);
+  holt_journals_link_up(node->journals, link);
 }
 
 static void on_link_down(void *arg, struct holt_link *link) {
   struct holt_node *node = arg;
+  holt_journals_link_down(node->journals, link);
   if (node->cluster != NULL) holt_cluster_link_down(node->cluster, link);
   holt_bus_link_down(node->bus, link);
 }
@@ -70,11 +73,14 @@ static void on_message(void *arg, struct holt_link *link, const struct holt_link
     holt_bus_link_message(node->bus, link, message);
   else if (message->lane == HOLT_LANE_RAFT && node->cluster != NULL)
     holt_cluster_message(node->cluster, link, message);
+  else if (message->lane == HOLT_LANE_JOURNAL)
+    holt_journals_message(node->journals, link, message);
   else if (message->lane != HOLT_LANE_RAFT)
     holt_link_consume(link, message->lane, message->number);
 }
 
 static void on_dropped(void *arg, struct holt_link *link, struct holt_msg *msg, bool was_sent) {
+  if (msg->type == HOLT_WIRE_JOURNAL) return; /* the next connection begins with what each side has */
   holt_bus_link_dropped(((struct holt_node *)arg)->bus, link, msg, was_sent);
 }
 
@@ -83,7 +89,9 @@ static bool on_notice(void *arg, struct holt_link *link, size_t len_max, struct 
 }
 
 static void on_room(void *arg) {
-  holt_bus_link_room(((struct holt_node *)arg)->bus);
+  struct holt_node *node = arg;
+  holt_bus_link_room(node->bus);
+  holt_journals_room(node->journals);
 }
 
 static void on_credit(void *arg, struct holt_link *link, uint64_t bytes) {
@@ -126,6 +134,12 @@ static void on_replaced(void *arg) {
   if (node->ops->on_replaced != NULL) node->ops->on_replaced(node->arg);
 }
 
+static void on_journal(void *arg, const struct holt_journal_notice *notice) {
+  struct holt_node *node = arg;
+  if (node->ops->on_journal != NULL) node->ops->on_journal(node->arg, notice);
+}
+
+static const struct holt_journals_ops journals_ops = {.on_event = on_journal};
 static const struct holt_cluster_ops cluster_ops = {
     .on_event = on_cluster, .on_change = on_change, .on_replaced = on_replaced};
 static const struct holt_bus_ops bus_ops = {.on_gap = on_gap};
@@ -203,8 +217,8 @@ static void end(struct holt_node *node) {
 static void look_drained(void *arg) {
   struct holt_node *node = arg;
   bool leads_on = node->cluster != NULL && holt_cluster_hand_over(node->cluster);
-  bool is_drained =
-      !leads_on && holt_links_unacknowledged(node->links) == 0 && !holt_bus_owes_answers(node->bus);
+  bool is_drained = !leads_on && holt_links_unacknowledged(node->links) == 0 &&
+                    !holt_bus_owes_answers(node->bus) && holt_journals_are_idle(node->journals);
   if (is_drained || holt_env_now_ms(node->env) >= node->drain_until_ms)
     end(node);
   else {
@@ -250,6 +264,7 @@ int holt_node_new(struct holt_env *env, const struct holt_node_config *config,
   link.boot = node->boot;
   link.transport = node->transport;
   node->links = holt_links_new(env, &link, &links_ops, node);
+  node->journals = holt_journals_new(env, node->links, node->name, config->journal, &journals_ops, node);
   node->bus = holt_bus_new(env, node->links, node->boot, node->name, link.buffer_timeout_ms, &bus_ops, node);
   holt_timer_init(&node->drain, env, look_drained, node);
   holt_post_init(&node->closed, tell_closed, node);
@@ -270,6 +285,7 @@ void holt_node_close(struct holt_node *node) {
     return;
   }
   if (node->cluster != NULL) holt_cluster_hand_over(node->cluster);
+  holt_journals_close(node->journals);
   holt_bus_close(node->bus);
   node->drain_until_ms = holt_env_now_ms(node->env) + node->drain_timeout_ms;
   holt_timer_start(&node->drain, 0);
@@ -285,6 +301,7 @@ void holt_node_free(struct holt_node *node) {
   node->ops = &silent;
   close_now(node);
   holt_post_cancel(&node->closed);
+  holt_journals_free(node->journals);
   holt_cluster_free(node->cluster);
   holt_bus_free(node->bus);
   holt_links_free(node->links);
@@ -343,4 +360,7 @@ struct holt_links *holt_node_links(struct holt_node *node) {
 }
 struct holt_cluster *holt_node_cluster(struct holt_node *node) {
   return node->cluster;
+}
+struct holt_journals *holt_node_journals(struct holt_node *node) {
+  return node->journals;
 }

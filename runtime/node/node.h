@@ -8,6 +8,7 @@
 
 #include "bus/bus.h"
 #include "cluster/cluster.h"
+#include "journal/journal.h"
 #include "link/link.h"
 
 struct holt_node;
@@ -19,6 +20,7 @@ struct holt_node_config {
   bool insecure;                 /* may listen outside this machine without encryption */
   struct holt_cluster_config
       cluster;               /* name "": member of none; node_name and address are the node's affair */
+  const char *journal;       /* the folder of its journals; NULL: in memory */
   const char *advertise;     /* how other members reach it; "": the first address it listens on */
   uint64_t drain_timeout_ms; /* how long a closing node waits for acknowledgements */
 };
@@ -32,6 +34,8 @@ struct holt_node_ops {
   void (*on_cluster)(void *arg, const struct holt_cluster_notice *notice);
   holt_change_cb on_change;
   void (*on_replaced)(void *arg);
+  /* See struct holt_journals_ops. */
+  void (*on_journal)(void *arg, const struct holt_journal_notice *notice);
   /* Closed for good; the last call. The node may be freed from here on, though not within. */
   void (*on_closed)(void *arg);
 };
@@ -62,5 +66,6 @@ struct holt_bus *holt_node_bus(struct holt_node *node);
 struct holt_links *holt_node_links(struct holt_node *node);
 /* NULL when it is member of none. */
 struct holt_cluster *holt_node_cluster(struct holt_node *node);
+struct holt_journals *holt_node_journals(struct holt_node *node);
 
 #endif /* HOLT_NODE_NODE_H */

@@ -15,6 +15,7 @@ static bool type_fits_lane(uint8_t type, uint8_t lane) {
   if (type == HOLT_WIRE_EMPTY) return lane < HOLT_LANE_COUNT && holt_lane_is_numbered((enum holt_lane)lane);
   if (lane == HOLT_LANE_BUS) return type >= HOLT_WIRE_EVENT && type <= HOLT_WIRE_LAST;
   if (lane == HOLT_LANE_CALL) return type >= HOLT_WIRE_ROUTE && type <= HOLT_WIRE_KNOWN;
+  if (lane == HOLT_LANE_JOURNAL) return type == HOLT_WIRE_JOURNAL;
   if (lane == HOLT_LANE_RAFT) return type == HOLT_WIRE_RAFT || type == HOLT_WIRE_CLUSTER;
   return false;
 }

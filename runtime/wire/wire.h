@@ -53,7 +53,9 @@ enum holt_wire_type {
   HOLT_WIRE_KNOWN = 35,
   /* raft lane: never numbered, never kept */
   HOLT_WIRE_RAFT = 64,
-  HOLT_WIRE_CLUSTER = 65
+  HOLT_WIRE_CLUSTER = 65,
+  /* journal lane */
+  HOLT_WIRE_JOURNAL = 80
 };
 
 struct holt_frame {

@@ -1,0 +1,248 @@
+/* journals.c - all journals of a node: their store, the directory's key, and the neighbours' messages.
+ *
+ * - The store is opened with the first journal. Its table "node" holds the directory's secret key.
+ * - A message names its journal; one that is not open here is acknowledged and forgotten: whoever opens it
+ * later asks for everything.
+ * - The credit of a message goes back when it is dealt with and all before it are: a neighbour cannot have
+ * more under way than the lane's window, however slow the disk is. */
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/mem.h"
+#include "journal/journal_impl.h"
+
+struct holt_journals *holt_journals_new(struct holt_env *env, struct holt_links *links, const char *node_name,
+                                        const char *directory, const struct holt_journals_ops *ops,
+                                        void *arg) {
+  struct holt_journals *all = holt_alloc(sizeof *all);
+  all->env = env;
+  all->links = links;
+  all->node_name = holt_strdup(node_name);
+  all->directory = holt_strdup(directory);
+  all->ops = ops;
+  all->arg = arg;
+  holt_list_init(&all->journals);
+  holt_list_init(&all->stations);
+  return all;
+}
+
+/* --- The store --------------------------------------------------------------------------------------------
+ */
+
+struct key_job {
+  uint32_t table;
+  uint8_t seed[HOLT_KEY_BYTES];
+};
+
+static int write_key(void *arg, struct holt_kv_txn *txn) {
+  const struct key_job *job = arg;
+  return holt_kv_put(txn, job->table, holt_buf_text("secret key"), holt_buf(job->seed, sizeof job->seed));
+}
+
+static void draw(struct holt_env *env, uint8_t out[HOLT_KEY_BYTES]) {
+  for (size_t i = 0; i < HOLT_KEY_BYTES; i += 8) holt_put_u64(out + i, holt_env_random(env));
+}
+
+static int load_key(struct holt_journals *all, struct holt_err *err) {
+  struct key_job job;
+  struct holt_kv_txn *txn;
+  struct holt_buf found;
+  int rc = holt_kv_table(all->kv, "node", &job.table, err);
+  if (rc == 0 && (rc = holt_kv_begin(all->kv, &txn)) == 0) {
+    rc = holt_kv_get(txn, job.table, holt_buf_text("secret key"), &found);
+    if (rc == 0 && found.len != sizeof job.seed) rc = HOLT_ECORRUPT;
+    if (rc == 0) memcpy(job.seed, found.data, sizeof job.seed);
+    holt_kv_end(txn);
+  }
+  if (rc == HOLT_ECORRUPT || rc == HOLT_EIO)
+    return holt_err_set(err, rc,
+                        "%s: the key of this directory cannot be read; move it away to begin a new one",
+                        holt_kv_path(all->kv));
+  if (rc == HOLT_ENOTFOUND) {
+    draw(all->env, job.seed);
+    rc = holt_kv_run(all->kv, write_key, &job, err);
+  }
+  if (rc == 0) all->directory_key = holt_signer_new(job.seed);
+  memset(&job, 0, sizeof job);
+  return rc;
+}
+
+int holt__journals_open_store(struct holt_journals *all, struct holt_err *err) {
+  if (all->kv != NULL) return 0;
+  struct holt_kv_options options = {.path = all->directory, .kind = "journal", .version = HOLT_BOOK_VERSION};
+  int rc = holt_kv_open(all->env, &options, &all->kv, err);
+  if (rc != 0) return rc;
+  rc = load_key(all, err);
+  if (rc == 0) return 0;
+  holt_kv_close(all->kv, NULL, NULL);
+  all->kv = NULL;
+  return rc;
+}
+
+struct holt_signer *holt__journals_new_chain(struct holt_journals *all) {
+  uint8_t seed[HOLT_KEY_BYTES];
+  draw(all->env, seed);
+  struct holt_signer *chain = holt_signer_new(seed);
+  memset(seed, 0, sizeof seed);
+  return chain;
+}
+
+/* --- Neighbours -------------------------------------------------------------------------------------------
+ */
+
+static struct holt__station *station_of(struct holt_journals *all, const struct holt_link *link) {
+  HOLT_LIST_EACH(&all->stations, at, next) {
+    struct holt__station *station = HOLT_CONTAINER(at, struct holt__station, node);
+    if (station->link == link) return station;
+  }
+  return NULL;
+}
+
+static void station_look_free(struct holt__station *station) {
+  if (station->link != NULL || !holt_list_is_empty(&station->runs)) return;
+  holt_list_remove(&station->node);
+  free(station);
+}
+
+void holt__station_consume(struct holt__station *station) {
+  uint64_t upto = 0;
+  while (!holt_list_is_empty(&station->runs)) {
+    struct holt__inbound *oldest = HOLT_CONTAINER(station->runs.next, struct holt__inbound, of_station);
+    if (!oldest->is_done) break;
+    upto = oldest->number;
+    holt_list_remove(&oldest->of_station);
+    holt_dag_run_free(&oldest->run);
+    free(oldest);
+  }
+  if (holt_list_is_empty(&station->runs)) upto = station->received;
+  if (upto > station->consumed && station->link != NULL && holt_link_is_up(station->link)) {
+    station->consumed = upto;
+    holt_link_consume(station->link, HOLT_LANE_JOURNAL, upto);
+  }
+  station_look_free(station);
+}
+
+void holt_journals_link_up(struct holt_journals *all, struct holt_link *link) {
+  if (all->is_closing || station_of(all, link) != NULL) return;
+  struct holt__station *station = holt_alloc(sizeof *station);
+  station->link = link;
+  station->source = ++all->last_source;
+  holt_list_init(&station->runs);
+  snprintf(station->name, sizeof station->name, "%s", holt_link_name(link));
+  holt_list_push(&all->stations, &station->node);
+  HOLT_LIST_EACH(&all->journals, at, next)
+  holt__exchange_open(HOLT_CONTAINER(at, struct holt_journal, node), station, false);
+}
+
+void holt_journals_link_down(struct holt_journals *all, struct holt_link *link) {
+  struct holt__station *station = station_of(all, link);
+  if (station == NULL) return;
+  HOLT_LIST_EACH(&all->journals, at, next) {
+    struct holt_journal *j = HOLT_CONTAINER(at, struct holt_journal, node);
+    struct holt__exchange *x = holt__exchange_of(j, station);
+    if (x != NULL) holt__exchange_close(j, x);
+  }
+  station->link = NULL; /* what it sent is still dealt with; unacknowledged it comes again */
+  station_look_free(station);
+}
+
+void holt_journals_message(struct holt_journals *all, struct holt_link *link,
+                           const struct holt_link_message *message) {
+  struct holt__station *station = station_of(all, link);
+  if (station == NULL) { /* we are closing */
+    holt_link_consume(link, message->lane, message->number);
+    return;
+  }
+  char name[256];
+  struct holt_reader in = holt_reader(message->body);
+  holt_read_text8(&in, name);
+  uint8_t flags = holt_read_u8(&in);
+  station->received = message->number;
+  if (!in.failed && message->type == HOLT_WIRE_JOURNAL) HOLT_LIST_EACH(&all->journals, at, next) {
+      struct holt_journal *j = HOLT_CONTAINER(at, struct holt_journal, node);
+      if (strcmp(j->name, name) == 0)
+        holt__exchange_message(j, station, flags, holt_read_bytes(&in, holt_reader_left(&in)),
+                               message->number);
+    }
+  holt__station_consume(station);
+}
+
+void holt_journals_room(struct holt_journals *all) {
+  HOLT_LIST_EACH(&all->journals, at, next) {
+    struct holt_journal *j = HOLT_CONTAINER(at, struct holt_journal, node);
+    if (!holt_list_is_empty(&j->exchanges)) holt__journal_stir(j);
+  }
+}
+
+/* --- The end ----------------------------------------------------------------------------------------------
+ */
+
+void holt_journals_close(struct holt_journals *all) {
+  all->is_closing = true;
+  HOLT_LIST_EACH(&all->journals, at, next) {
+    struct holt_journal *j = HOLT_CONTAINER(at, struct holt_journal, node);
+    j->is_closing = true;
+    holt__journal_stir(j);
+  }
+}
+
+bool holt_journals_are_idle(const struct holt_journals *all) {
+  HOLT_LIST_EACH(&all->journals, at, next)
+  if (!holt__journal_is_idle(HOLT_CONTAINER(at, struct holt_journal, node))) return false;
+  return true;
+}
+
+static void free_all(struct holt_journals *all) {
+  HOLT_LIST_EACH(&all->stations, at, next) {
+    struct holt__station *station = HOLT_CONTAINER(at, struct holt__station, node);
+    struct holt_list *run;
+    while ((run = holt_list_shift(&station->runs)) != NULL) {
+      struct holt__inbound *inbound = HOLT_CONTAINER(run, struct holt__inbound, of_station);
+      holt_dag_run_free(&inbound->run);
+      free(inbound);
+    }
+    free(station);
+  }
+  holt_signer_free(all->directory_key);
+  free(all->node_name);
+  free(all->directory);
+  free(all);
+}
+
+static void on_closed(void *arg) {
+  struct holt_journals *all = arg;
+  holt_env_end_cancel(&all->end);
+  free_all(all);
+}
+
+/* The env went before workers or store had told that they have ended. */
+static void on_end(void *arg) {
+  struct holt_journals *all = arg;
+  HOLT_LIST_EACH(&all->journals, at, next) holt__journal_free(HOLT_CONTAINER(at, struct holt_journal, node));
+  if (all->kv != NULL) holt_kv_forget(all->kv);
+  free_all(all);
+}
+
+void holt_journals_free(struct holt_journals *all) {
+  if (all == NULL) return;
+  HOLT_LIST_EACH(&all->stations, at, next) {
+    struct holt__station *station = HOLT_CONTAINER(at, struct holt__station, node);
+    if (station->link != NULL) holt_journals_link_down(all, station->link);
+  }
+  all->end = (struct holt_env_end){.cb = on_end, .arg = all};
+  holt_env_at_end(all->env, &all->end);
+  HOLT_LIST_EACH(&all->journals, at, next) holt__journal_kill(HOLT_CONTAINER(at, struct holt_journal, node));
+  all->is_dead = true;
+  holt__journals_bury(all);
+}
+
+/* Once the last worker has let go. */
+void holt__journals_bury(struct holt_journals *all) {
+  if (!all->is_dead || !holt_list_is_empty(&all->journals)) return;
+  if (all->kv != NULL) {
+    holt_kv_close(all->kv, on_closed, all);
+    return;
+  }
+  holt_env_end_cancel(&all->end);
+  free_all(all);
+}

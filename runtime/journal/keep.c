@@ -1,0 +1,119 @@
+/* keep.c - retention: how much is kept, and what others are told of the rest.
+ *
+ * The oldest entries go in the order in which they came, so what is left is closed: nothing kept needs what
+ * went, but below the horizons. Each cut is an entry of our own chain, signed by the directory's key, for
+ * everybody to see. */
+#include <stdlib.h>
+
+#include "base/mem.h"
+#include "journal/journal_impl.h"
+
+enum { CUT_ENTRIES = 8192, CUT_LEAST = 64 };
+
+struct cut {
+  uint32_t chain;
+  uint64_t number;
+};
+
+static void note_cut(struct cut **cuts, size_t *count, uint32_t chain, uint64_t number) {
+  for (size_t i = *count; i-- > 0;)
+    if ((*cuts)[i].chain == chain) {
+      (*cuts)[i].number = number;
+      return;
+    }
+  *cuts = holt_realloc(*cuts, (*count + 1) * sizeof **cuts);
+  (*cuts)[(*count)++] = (struct cut){.chain = chain, .number = number};
+}
+
+/* The last number of each chain among the entries below `up_to`. */
+static void collect(struct holt_journal *j, uint64_t up_to, struct cut **cuts, size_t *count) {
+  struct holt_book_scan scan;
+  struct holt_book_entry entry;
+  holt_book_scan(&scan, j->book, holt_book_first(j->book));
+  for (;;) {
+    int rc = holt_book_scan_next(&scan, &entry);
+    if ((rc != 0 && rc != HOLT_ECORRUPT) || entry.arrival >= up_to) break;
+    if (rc == 0) note_cut(cuts, count, entry.chain, entry.number);
+  }
+  holt_book_scan_close(&scan);
+}
+
+static int by_author(const void *a, const void *b) {
+  return memcmp(a, b, HOLT_DAG_KEY);
+}
+
+/* Signs what `refs` says and appends it to `out`. */
+static bool make_horizon(struct holt_journal *j, uint8_t *refs, uint32_t count, struct holt_writer *out) {
+  struct holt_dag_horizon horizon = {.refs = refs, .ref_count = count};
+  struct holt_dag_ops ops = holt__dag_ops(j->loop_crypto);
+  if (count == 0) return false;
+  memcpy(horizon.directory, holt_signer_public(j->all->directory_key), sizeof horizon.directory);
+  qsort(refs, count, HOLT_DAG_REF, by_author);
+  return holt_dag_horizon_make(out, &horizon, j->name, &ops, j->all->directory_key) == 0;
+}
+
+/* The index is changed at once; the next commit drops the entries. */
+static void cut(struct holt_journal *j, uint64_t up_to) {
+  struct cut *cuts = NULL;
+  struct holt_writer stone = {0};
+  size_t count = 0;
+  uint32_t done = 0;
+  collect(j, up_to, &cuts, &count);
+  uint8_t *refs = holt_alloc((count + 1) * HOLT_DAG_REF);
+  for (size_t i = 0; i < count && done < HOLT_DAG_HORIZON_REFS; i++) {
+    struct holt_dag_ref ref;
+    if (holt_dag_cut(j->dag, cuts[i].chain, cuts[i].number, &ref) == 0)
+      holt_dag_ref_write(refs + (size_t)done++ * HOLT_DAG_REF, &ref);
+  }
+  if (make_horizon(j, refs, done, &stone))
+    holt__write_own(j, HOLT_DAG_HORIZON, "horizon", holt_buf(stone.data, stone.len));
+  holt_writer_free(&stone);
+  free(refs);
+  free(cuts);
+  j->commit.cut_to = up_to;
+}
+
+bool holt__keep_look(struct holt_journal *j) {
+  struct holt_kv_txn *txn;
+  uint64_t up_to = 0, first = holt_book_first(j->book), now = holt__journal_wall_ms(j);
+  if (j->keep_ms + j->keep_entries + j->keep_bytes == 0 || now < j->keep_due_ms) return false;
+  if (holt_kv_begin(j->all->kv, &txn) != 0) return false;
+  int rc = holt_book_cut(j->book, txn, j->keep_ms, j->keep_entries, j->keep_bytes, now, &up_to);
+  holt_kv_end(txn);
+  if (rc != 0 || up_to < first + CUT_LEAST) {
+    j->keep_due_ms = now + 1000;
+    return false;
+  }
+  cut(j, up_to - first > CUT_ENTRIES ? first + CUT_ENTRIES : up_to);
+  return true;
+}
+
+bool holt__keep_horizon(struct holt_journal *j, uint32_t *author_number, struct holt_writer *out) {
+  uint32_t authors = holt_dag_author_count(j->dag), count = 0;
+  struct holt_writer payload = {0};
+  uint8_t *refs = NULL;
+  for (; *author_number < authors && count < HOLT_DAG_HORIZON_REFS; ++*author_number) {
+    struct holt_dag_author author;
+    struct holt_dag_ref ref;
+    holt_dag_author(j->dag, *author_number, &author);
+    if (author.horizon == 0) continue;
+    memcpy(ref.author, author.key, sizeof ref.author);
+    memcpy(ref.hash, author.horizon_hash, sizeof ref.hash);
+    ref.number = author.horizon;
+    refs = holt_realloc(refs, (size_t)(count + 1) * HOLT_DAG_REF);
+    holt_dag_ref_write(refs + (size_t)count++ * HOLT_DAG_REF, &ref);
+  }
+  bool is_made = make_horizon(j, refs, count, &payload);
+  if (is_made) holt_dag_horizon_encode(holt_buf(payload.data, payload.len), out);
+  holt_writer_free(&payload);
+  free(refs);
+  return is_made;
+}
+
+int holt__journal_horizon_told(struct holt_journal *j, const struct holt__station *station,
+                               const struct holt_dag_message *message) {
+  struct holt_dag_horizon horizon;
+  struct holt_dag_ops ops = holt__dag_ops(j->loop_crypto);
+  int rc = holt_dag_horizon_read(message->bytes, j->name, &ops, &horizon);
+  return rc == 0 ? holt_dag_horizon_told(j->dag, &horizon, station->source) : rc;
+}

@@ -1,0 +1,389 @@
+/* Journals on simulated nodes: what is emitted is durable, everywhere, in causal order, through cuts and
+ * deaths. */
+#include "env/sim.h"
+#include "node/node.h"
+#include "store/kv_disk.h"
+#include "unit.h"
+
+enum { HOLDERS = 5, READ_MAX = 4096 };
+
+struct holder {
+  struct holt_env *env;
+  struct holt_node *node;
+  struct holt_journal *journal;
+  char address[128];
+  char names[READ_MAX][24];
+  unsigned read;
+  unsigned refused, forked, damaged, mended, disk_errors;
+};
+
+static struct holt_sim *room;
+static struct holder h[HOLDERS];
+
+static void on_journal(void *arg, const struct holt_journal_notice *notice) {
+  struct holder *holder = arg;
+  if (notice->event == HOLT_JOURNAL_REFUSED) holder->refused++;
+  if (notice->event == HOLT_JOURNAL_FORKED) holder->forked++;
+  if (notice->event == HOLT_JOURNAL_DAMAGED) holder->damaged++;
+  if (notice->event == HOLT_JOURNAL_MENDED) holder->mended++;
+  if (notice->event == HOLT_JOURNAL_DISK_ERROR) holder->disk_errors++;
+}
+
+static const struct holt_node_ops node_ops = {.on_journal = on_journal};
+
+static uint64_t keep_entries;
+
+static void start(struct holder *holder, bool is_durable) {
+  char name[16], address[32];
+  struct holt_err err = {0};
+  unsigned i = (unsigned)(holder - h);
+  snprintf(name, sizeof name, "h%u", i);
+  holder->env = holt_sim_host(room, name);
+  struct holt_node_config config = holt_node_defaults();
+  config.link.name = name;
+  config.insecure = true;
+  config.journal = is_durable ? "journal" : NULL;
+  assert_int_equal(holt_node_new(holder->env, &config, &node_ops, holder, &holder->node, &err), 0);
+  snprintf(address, sizeof address, "h%u:7000", i);
+  assert_int_equal(holt_node_listen(holder->node, address, holder->address, &err), 0);
+  struct holt_journal_config journal = {.name = "shop", .keep_entries = keep_entries};
+  assert_int_equal(holt_journal_open(holt_node_journals(holder->node), &journal, &holder->journal, &err), 0);
+}
+
+static void die(struct holder *holder) {
+  holt_node_free(holder->node);
+  holt_env_free(holder->env);
+  memset(holder, 0, sizeof *holder);
+}
+
+static void meet(struct holder *a, struct holder *b) {
+  struct holt_peer *peer;
+  struct holt_err err;
+  assert_int_equal(holt_node_connect(a->node, b->address, &peer, &err), 0);
+}
+
+struct emitted {
+  struct holt_journal_emit emit;
+  int code;
+  bool is_done;
+};
+
+static void on_emitted(void *arg, int code, const uint8_t hash[32]) {
+  struct emitted *emitted = arg;
+  (void)hash;
+  emitted->code = code;
+  emitted->is_done = true;
+}
+
+static void emit(struct holder *holder, struct emitted *emitted, const char *name, uint32_t holders) {
+  memset(emitted, 0, sizeof *emitted);
+  emitted->emit = (struct holt_journal_emit){.cb = on_emitted, .arg = emitted, .holders = holders};
+  assert_int_equal(
+      holt_journal_emit(holder->journal, &emitted->emit, holt_buf_text(name), holt_buf_text("payload")), 0);
+}
+
+static void emit_now(struct holder *holder, const char *name) {
+  struct emitted emitted;
+  emit(holder, &emitted, name, 0);
+  for (int i = 0; i < 1000 && !emitted.is_done; i++) holt_sim_run(room, 1);
+  assert_true(emitted.is_done);
+  assert_int_equal(emitted.code, 0);
+}
+
+static void read_all(struct holder *holder) {
+  uint64_t position = holt_journal_first(holder->journal);
+  struct holt_journal_entry entry;
+  holder->read = 0;
+  while (holt_journal_read(holder->journal, &position, &entry) == 0 && holder->read < READ_MAX) {
+    char *name = holder->names[holder->read++];
+    snprintf(name, 24, "%.*s", (int)entry.name.len, (const char *)entry.name.data);
+    assert_int_equal(entry.payload.len, 7);
+  }
+}
+
+static unsigned place_of(const struct holder *holder, const char *name) {
+  unsigned found = READ_MAX;
+  for (unsigned i = 0; i < holder->read; i++)
+    if (strcmp(holder->names[i], name) == 0) {
+      assert_int_equal(found, READ_MAX); /* once */
+      found = i;
+    }
+  return found;
+}
+
+static int set_up(void **state) {
+  (void)state;
+  memset(h, 0, sizeof h);
+  struct holt_sim_config config = {
+      .seed = 7, .delay_min_us = 100, .delay_max_us = 2000, .disk_min_us = 50, .disk_max_us = 800};
+  room = holt_sim_new(&config);
+  keep_entries = 0;
+  return 0;
+}
+
+static int tear_down(void **state) {
+  (void)state;
+  for (int i = 0; i < HOLDERS; i++) {
+    if (h[i].node == NULL) continue;
+    holt_node_close(h[i].node);
+    holt_sim_run(room, 100);
+    die(&h[i]);
+  }
+  holt_sim_run(room, 1000);
+  holt_sim_free(room);
+  return 0;
+}
+
+static void an_entry_is_durable_before_emit_answers(void **state) {
+  (void)state;
+  start(&h[0], true);
+  emit_now(&h[0], "first");
+  emit_now(&h[0], "second");
+  die(&h[0]);
+  start(&h[0], true);
+  read_all(&h[0]);
+  assert_int_equal(h[0].read, 2);
+  assert_string_equal(h[0].names[0], "first");
+  assert_string_equal(h[0].names[1], "second");
+  emit_now(&h[0], "third");
+  read_all(&h[0]);
+  assert_string_equal(h[0].names[2], "third");
+  assert_int_equal(holt_journal_author_count(h[0].journal),
+                   2); /* each start writes under a chain of its own */
+}
+
+static void holders_get_what_they_lack_through_others(void **state) {
+  (void)state;
+  start(&h[0], true);
+  start(&h[1], true);
+  start(&h[2], true);
+  emit_now(&h[0], "before");
+  meet(&h[0], &h[1]);
+  meet(&h[1], &h[2]);
+  holt_sim_run(room, 2000);
+  emit_now(&h[2], "after");
+  emit_now(&h[0], "live");
+  holt_sim_run(room, 2000);
+  for (int i = 0; i < 3; i++) {
+    read_all(&h[i]);
+    assert_int_equal(h[i].read, 3);
+    assert_true(place_of(&h[i], "before") < place_of(&h[i], "after")); /* h2 had it when it wrote */
+    assert_int_equal(h[i].refused, 0);
+  }
+}
+
+static void an_emit_waits_for_other_holders(void **state) {
+  (void)state;
+  struct emitted emitted;
+  start(&h[0], true);
+  start(&h[1], true);
+  start(&h[2], true);
+  emit(&h[0], &emitted, "wanted", 2);
+  holt_sim_run(room, 1000);
+  assert_false(emitted.is_done);
+  meet(&h[0], &h[1]);
+  holt_sim_run(room, 1000);
+  assert_false(emitted.is_done);
+  assert_int_equal(emitted.emit.have, 1);
+  meet(&h[0], &h[2]);
+  holt_sim_run(room, 1000);
+  assert_true(emitted.is_done);
+  assert_int_equal(emitted.code, 0);
+  read_all(&h[2]);
+  assert_int_equal(place_of(&h[2], "wanted"), 0);
+}
+
+static void who_was_away_catches_up(void **state) {
+  (void)state;
+  char name[24];
+  start(&h[0], true);
+  start(&h[1], true);
+  meet(&h[0], &h[1]);
+  holt_sim_run(room, 1000);
+  emit_now(&h[0], "together");
+  holt_sim_run(room, 1000);
+  die(&h[1]);
+  for (int i = 0; i < 3000; i++) {
+    struct emitted *emitted = calloc(1, sizeof *emitted);
+    snprintf(name, sizeof name, "away%d", i);
+    emit(&h[0], emitted, name, 0);
+    if (i % 7 == 0) holt_sim_run(room, 3);
+    if (i == 2999)
+      while (!emitted->is_done) holt_sim_run(room, 1);
+    if (emitted->is_done)
+      free(emitted);
+    else {
+      holt_journal_emit_cancel(h[0].journal, &emitted->emit); /* it is written all the same */
+      free(emitted);
+    }
+  }
+  start(&h[1], true);
+  emit_now(&h[1], "alone");
+  meet(&h[1], &h[0]);
+  holt_sim_run(room, 20000);
+  for (int i = 0; i < 2; i++) {
+    read_all(&h[i]);
+    assert_int_equal(h[i].read, 3002);
+    assert_true(place_of(&h[i], "away0") < place_of(&h[i], "away2999"));
+    assert_true(place_of(&h[i], "alone") < READ_MAX);
+  }
+}
+
+static void cursors_and_notes_outlive_the_node(void **state) {
+  (void)state;
+  uint64_t position = 0;
+  struct holt_writer note = {0};
+  start(&h[0], true);
+  emit_now(&h[0], "one");
+  assert_int_equal(holt_journal_cursor(h[0].journal, "audit", &position), HOLT_ENOTFOUND);
+  holt_journal_set_cursor(h[0].journal, "audit", 7);
+  holt_journal_set_note(h[0].journal, "schema", holt_buf_text("message A {}"));
+  assert_int_equal(holt_journal_cursor(h[0].journal, "audit", &position), 0);
+  assert_int_equal(position, 7);
+  holt_sim_run(room, 1500);
+  die(&h[0]);
+  start(&h[0], true);
+  assert_int_equal(holt_journal_cursor(h[0].journal, "audit", &position), 0);
+  assert_int_equal(position, 7);
+  assert_int_equal(holt_journal_note(h[0].journal, "schema", &note), 0);
+  assert_int_equal(note.len, 12);
+  holt_writer_free(&note);
+  holt_journal_set_note(h[0].journal, "schema", holt_buf(NULL, 0));
+  assert_int_equal(holt_journal_note(h[0].journal, "schema", &note), HOLT_ENOTFOUND);
+}
+
+static void a_full_disk_refuses_and_goes_on_when_there_is_room(void **state) {
+  (void)state;
+  struct emitted emitted;
+  start(&h[0], true);
+  start(&h[1], true);
+  meet(&h[0], &h[1]);
+  emit_now(&h[0], "before");
+  struct holt_kv_disk *disk = holt_kv_disk_of(room, "h0", "journal");
+  holt_kv_disk_limit(disk, 1);
+  emit(&h[0], &emitted, "refused", 0);
+  holt_sim_run(room, 100);
+  assert_true(emitted.is_done);
+  assert_int_equal(emitted.code, HOLT_ENOSPC);
+  assert_int_equal(h[0].disk_errors, 1);
+  emit_now(&h[1], "meanwhile");
+  holt_sim_run(room, 3000);
+  read_all(&h[0]);
+  assert_int_equal(h[0].read, 1); /* reading goes on */
+  holt_kv_disk_limit(disk, 0);
+  holt_sim_run(room, 4000);
+  emit_now(&h[0], "after");
+  holt_sim_run(room, 2000);
+  for (int i = 0; i < 2; i++) {
+    read_all(&h[i]);
+    assert_int_equal(h[i].read, 3);
+    assert_int_equal(place_of(&h[i], "refused"), READ_MAX);
+    assert_true(place_of(&h[i], "meanwhile") < READ_MAX);
+    assert_true(place_of(&h[i], "after") < READ_MAX);
+  }
+}
+
+static void a_failing_disk_ends_the_journal_and_says_so(void **state) {
+  (void)state;
+  struct emitted emitted;
+  start(&h[0], true);
+  emit_now(&h[0], "before");
+  holt_kv_disk_fail(holt_kv_disk_of(room, "h0", "journal"), 0, HOLT_EIO);
+  emit(&h[0], &emitted, "lost", 0);
+  holt_sim_run(room, 100);
+  assert_true(emitted.is_done);
+  assert_int_equal(emitted.code, HOLT_EIO);
+  assert_int_equal(h[0].disk_errors, 1);
+  struct holt_journal_emit again = {.cb = on_emitted, .arg = &emitted};
+  assert_int_equal(holt_journal_emit(h[0].journal, &again, holt_buf_text("x"), holt_buf_text("")), HOLT_EIO);
+  read_all(&h[0]);
+  assert_int_equal(h[0].read, 1);
+}
+
+static void what_is_damaged_is_fetched_again(void **state) {
+  (void)state;
+  char name[24];
+  start(&h[0], true);
+  start(&h[1], true);
+  meet(&h[0], &h[1]);
+  for (int i = 0; i < 50; i++) {
+    snprintf(name, sizeof name, "e%d", i);
+    emit_now(&h[0], name);
+  }
+  holt_sim_run(room, 2000);
+  struct holt_kv_disk *disk = holt_kv_disk_of(room, "h1", "journal");
+  for (uint64_t record = 0; record < 51; record += 7)
+    assert_int_equal(holt_kv_disk_flip(disk, "shop/log", record, 333), 0);
+  uint64_t position = 1;
+  struct holt_err err;
+  unsigned wrong = 0;
+  for (int rc = 0; rc != HOLT_EEOF;) {
+    rc = holt_journal_verify(h[1].journal, &position, 10, &err);
+    wrong += rc == HOLT_ECORRUPT;
+  }
+  assert_int_equal(wrong, 8);
+  assert_int_equal(h[1].damaged, 8);
+  holt_sim_run(room, 5000);
+  assert_int_equal(h[1].mended, 8);
+  position = 1;
+  int rc;
+  while ((rc = holt_journal_verify(h[1].journal, &position, 10, &err)) == 0) {
+  }
+  assert_int_equal(rc, HOLT_EEOF);
+  read_all(&h[1]);
+  assert_int_equal(h[1].read, 50);
+}
+
+static void retention_leaves_a_horizon_and_newcomers_begin_there(void **state) {
+  (void)state;
+  char name[24];
+  struct holt_journal_status status;
+  struct holt_journal_author author;
+  keep_entries = 100;
+  start(&h[0], true);
+  for (int i = 0; i < 400; i++) {
+    snprintf(name, sizeof name, "e%d", i);
+    emit_now(&h[0], name);
+  }
+  holt_sim_run(room, 5000);
+  emit_now(&h[0], "last");
+  holt_sim_run(room, 5000);
+  holt_journal_status(h[0].journal, &status);
+  assert_true(status.entries < 100 + 64 + 8);
+  assert_true(holt_journal_author(h[0].journal, 0, &author));
+  assert_true(author.horizon > 200);
+  read_all(&h[0]);
+  assert_true(h[0].read > 90 && h[0].read < 180);
+  keep_entries = 0;
+  start(&h[1], true);
+  meet(&h[1], &h[0]);
+  holt_sim_run(room, 5000);
+  read_all(&h[1]);
+  assert_int_equal(h[1].read, h[0].read);
+  assert_int_equal(place_of(&h[1], "last"), h[0].read - 1);
+  assert_int_equal(h[1].refused, 0);
+  emit_now(&h[0], "live");
+  holt_sim_run(room, 2000);
+  read_all(&h[1]);
+  assert_true(place_of(&h[1], "live") < READ_MAX);
+  die(&h[0]); /* and it opens again */
+  start(&h[0], true);
+  read_all(&h[0]);
+  assert_true(place_of(&h[0], "live") < READ_MAX);
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test_setup_teardown(an_entry_is_durable_before_emit_answers, set_up, tear_down),
+      cmocka_unit_test_setup_teardown(holders_get_what_they_lack_through_others, set_up, tear_down),
+      cmocka_unit_test_setup_teardown(an_emit_waits_for_other_holders, set_up, tear_down),
+      cmocka_unit_test_setup_teardown(who_was_away_catches_up, set_up, tear_down),
+      cmocka_unit_test_setup_teardown(cursors_and_notes_outlive_the_node, set_up, tear_down),
+      cmocka_unit_test_setup_teardown(a_full_disk_refuses_and_goes_on_when_there_is_room, set_up, tear_down),
+      cmocka_unit_test_setup_teardown(a_failing_disk_ends_the_journal_and_says_so, set_up, tear_down),
+      cmocka_unit_test_setup_teardown(what_is_damaged_is_fetched_again, set_up, tear_down),
+      cmocka_unit_test_setup_teardown(retention_leaves_a_horizon_and_newcomers_begin_there, set_up,
+                                      tear_down),
+  };
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}
