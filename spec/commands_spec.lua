@@ -27,6 +27,7 @@ describe("the command line", function()
       ["there is no verb '--vresion', did you mean: holt --version"] = { "--vresion" },
       ["run: unknown option --naem, did you mean --name?"] = { "run", "--naem", "x", "a.lua" },
       ["run: '--timeout' must be at least 0.001, but it is 0"] = { "run", "--timeout=0", "a.lua" },
+      ["bench: --failovers must be at least 1, not 0"] = { "bench", "cluster", "--failovers", "0" },
       ["bench: --seconds must be at least 0.1, not 0"] = { "bench", "bus", "--seconds", "0" },
     } do
       local code, _, text = output_of(table.unpack(arguments))
@@ -231,8 +232,8 @@ describe("the command line", function()
   it("measures a cluster of three processes, in memory and on disk", function()
     local json = require("holt.json")
     local got = {}
-    for _, workload in ipairs { "cluster_mem_c64", "cluster_durable_seq" } do
-      local code, out = output_of("bench", "cluster", "--json", "--seconds", "0.2", "--only", workload)
+    for _, workload in ipairs { "cluster_mem_c64", "cluster_durable_seq", "cluster_failover" } do
+      local code, out = output_of("bench", "cluster", "--json", "--seconds", "0.2", "--failovers", "1", "--only", workload)
       assert.same(0, code)
       for line in out:gmatch("[^\n]+") do
         local row = json.decode(line)
@@ -240,6 +241,7 @@ describe("the command line", function()
         got[#got + 1] = row.workload .. " " .. row.metric .. " " .. row.unit
       end
     end
-    assert.same({ "cluster_mem_c64 sets ops/s", "cluster_durable_seq p50 us", "cluster_durable_seq p99 us" }, got)
+    assert.same({ "cluster_mem_c64 sets ops/s", "cluster_durable_seq p50 us", "cluster_durable_seq p99 us",
+      "cluster_failover first_write ms", "cluster_failover first_write_worst ms" }, got)
   end)
 end)

@@ -297,7 +297,7 @@ describe("members that are killed, paused, cut off and started again", function(
     print("seed " .. seed)
     math.randomseed(seed)
     start()
-    local rounds, times = math.max(2, math.floor(2 * #ORDER * nodes.scale)), {}
+    local rounds, times = math.max(2, math.floor(4 * #ORDER * nodes.scale)), {}
     local order = { table.unpack(ORDER) }
     for round = 1, rounds do
       if (round - 1) % #order == 0 then -- each once, in an order of the seed

@@ -244,7 +244,10 @@ local DEFAULT_SCRIPT = 'node = require("holt").node {}\n'
 
 local function begin(self)
   local given = self.given
-  local command = { M.executable, "run", self.script, "--name", self.name, "--control", self.control }
+  local command = table.move(given.prefix or {}, 1, #(given.prefix or {}), 1, {})
+  for _, word in ipairs({ M.executable, "run", self.script, "--name", self.name, "--control", self.control }) do
+    table.insert(command, word)
+  end
   for _, address in ipairs(self.listen) do
     table.insert(command, "--listen=" .. address)
   end
@@ -287,7 +290,8 @@ local function wait_ready(self)
 end
 
 ---Start a node and wait until it answers.
----@param given table name, script (text) or file, listen (false: nowhere), connect (nodes or addresses), flags, env, args
+---@param given table name, script (text) or file, listen (false: nowhere), connect (nodes or addresses), flags, env, args, prefix
+---(words in front of the command)
 ---@return spec.Node
 function M.start(given)
   local self = setmetatable({ name = given.name, given = given, lines = {} }, Node)

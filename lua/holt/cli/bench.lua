@@ -9,7 +9,7 @@ local term = require("holt.cli.term")
 
 local verb = {
   name = "bench",
-  usage = "holt bench bus|cluster [--json] [--seconds N]",
+  usage = "holt bench bus|cluster [--json] [--seconds N] [--failovers N]",
   summary = "Measure events and round trips between two processes, or a cluster of three, on this machine.",
   examples = {
     { "holt bench bus", "all workloads of the bus, 3 seconds each" },
@@ -22,6 +22,7 @@ local verb = {
     { "only", value = "WORKLOAD", help = "this workload only",
       values = table.move(bench_cluster.WORKLOADS, 1, #bench_cluster.WORKLOADS, 6,
         { "bus_raw_64B", "bus_raw_1KiB", "bus_msgpack_5f", "bus_rtt_64B", "bus_call_64B" }) },
+    { "failovers", value = "N", help = "leaders killed for cluster_failover (5)", kind = "integer", min = 1 },
     { "role", is_hidden = true, value = "ROLE", help = "be a part of it", values = { "sink", "source", "member" } },
     { "connect", is_hidden = true, value = "ADDRESS", help = "the sink, or a member" },
     { "member", is_hidden = true, value = "NAME", help = "with --role member" },
