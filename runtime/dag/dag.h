@@ -120,10 +120,15 @@ size_t holt_dag_heads(const struct holt_dag *dag, const uint8_t *self,
  * from this source only: a parent at or below it is not demanded (the author is *excused* up to there); and a
  * run that begins right behind it, which its author has signed, is admitted though what is before it is not
  * here: the author's horizon rises and what is below will not be taken any more, from nobody. So give this to
- * the dag only once what other holders have was waited for. After an admission that is_cut make a horizon of
- * one's own, for those who come later. Bounded: 65,536 told by all sources, then HOLT_EFULL.
- * HOLT_EPERMISSION: its directory may not write here. */
-int holt_dag_horizon_told(struct holt_dag *dag, const struct holt_dag_horizon *horizon, uint64_t source);
+ * the dag only once what other holders have was waited for. Runs of this source that are in the pen are
+ * looked at again: result->admitted, as after an offer. After an admission that is_cut, tell others
+ * (holt_dag_horizon_ref). Bounded: 65,536 told by all sources, then HOLT_EFULL. HOLT_EPERMISSION: its
+ * directory may not write here. */
+int holt_dag_horizon_told(struct holt_dag *dag, const struct holt_dag_horizon *horizon, uint64_t source,
+                          struct holt_dag_result *result);
+/* What this holder has to tell others of `author`, in a horizon of its own at the beginning of each link and
+ * when it changes; false: nothing, all of it is here. */
+bool holt_dag_horizon_ref(const struct holt_dag *dag, uint32_t author, struct holt_dag_ref *out);
 /* This holder drops the entries of `author` up to `number` of `chain`, by its retention. `ref` is filled with
  * what belongs into the horizon to be signed. Keep openings in the store all the same: newcomers need them.
  * HOLT_EINVAL when `number` is behind the tip or not above the present horizon. Errors of hash_at. */

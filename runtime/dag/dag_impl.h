@@ -102,6 +102,9 @@ void holt__dag_raise(struct holt_dag *dag, uint32_t author, uint64_t number, con
 const struct holt_dag_ref *holt__dag_told_by(const struct holt_dag *dag, uint64_t source, const uint8_t *key);
 void holt__dag_told_free(struct holt_dag *dag);
 
+/* offer.c: what a source has in the pen, once it told a horizon. */
+void holt__dag_look_again(struct holt_dag *dag, uint64_t source, struct holt_dag_result *result);
+
 /* pen.c */
 void holt__dag_pen_put(struct holt_dag *dag, const struct holt_dag_run *run, uint64_t source,
                        const struct holt_dag_ref *missing);

@@ -39,8 +39,7 @@ static int tell(struct holt_dag *dag, uint64_t source, const struct holt_dag_ref
   return 0;
 }
 
-int holt_dag_horizon_told(struct holt_dag *dag, const struct holt_dag_horizon *horizon, uint64_t source) {
-  if (!holt__dag_is_allowed(dag, horizon->directory)) return HOLT_EPERMISSION;
+static int tell_all(struct holt_dag *dag, const struct holt_dag_horizon *horizon, uint64_t source) {
   for (uint32_t i = 0; i < horizon->ref_count; i++) {
     struct holt_dag_ref ref;
     holt_dag_ref_read(horizon->refs + (size_t)i * HOLT_DAG_REF, &ref);
@@ -48,6 +47,28 @@ int holt_dag_horizon_told(struct holt_dag *dag, const struct holt_dag_horizon *h
     if (rc) return rc;
   }
   return 0;
+}
+
+int holt_dag_horizon_told(struct holt_dag *dag, const struct holt_dag_horizon *horizon, uint64_t source,
+                          struct holt_dag_result *result) {
+  bool is_allowed = holt__dag_is_allowed(dag, horizon->directory);
+  int rc = is_allowed ? tell_all(dag, horizon, source) : HOLT_EPERMISSION;
+  holt__dag_look_again(dag, source, result);
+  return rc;
+}
+
+bool holt_dag_horizon_ref(const struct holt_dag *dag, uint32_t author, struct holt_dag_ref *out) {
+  HOLT_ASSERT(author < dag->author_count);
+  const struct holt__dag_author *a = &dag->authors[author];
+  uint64_t tip = 0;
+  for (uint32_t id = a->chain; id != HOLT__DAG_NONE; id = dag->chains[id].next)
+    if (dag->chains[id].tip > tip) tip = dag->chains[id].tip;
+  bool is_excused = a->excused > tip; /* nothing that is here comes behind it */
+  if (!is_excused && a->horizon == 0) return false;
+  memcpy(out->author, a->key, HOLT_DAG_KEY);
+  out->number = is_excused ? a->excused : a->horizon;
+  memcpy(out->hash, is_excused ? a->excused_hash : a->horizon_hash, HOLT_DAG_HASH);
+  return true;
 }
 
 /* Frees those of one source, or all; what stays is put into a new map. */

@@ -360,14 +360,32 @@ static void wake(struct holt_dag *dag, const uint8_t *author) {
   }
 }
 
+static void begin(struct holt_dag *dag) {
+  holt__dag_pen_free(dag, &dag->done);
+  dag->admitted_count = dag->evicted_count = 0;
+  dag->is_offering = true;
+}
+
+/* What was admitted may be what others wait for. */
+static void finish(struct holt_dag *dag, const struct verdict *v, struct holt_dag_result *result) {
+  for (size_t i = 0; i < dag->admitted_count && !(HOLT_BUG(10) && i > 0); i++)
+    wake(dag, dag->admitted[i].run->author);
+  dag->is_offering = false;
+  *result = (struct holt_dag_result){.outcome = v->outcome,
+                                     .reason = v->reason,
+                                     .missing = v->missing,
+                                     .admitted = dag->admitted,
+                                     .admitted_count = dag->admitted_count,
+                                     .evicted = dag->evicted,
+                                     .evicted_count = dag->evicted_count};
+}
+
 void holt_dag_offer(struct holt_dag *dag, const struct holt_dag_run *run, uint64_t source,
                     struct holt_dag_result *result) {
   struct verdict v;
   HOLT_ASSERT(run->count > 0);
   HOLT_ASSERT((run->first == 1) == (run->certificate != NULL));
-  holt__dag_pen_free(dag, &dag->done);
-  dag->admitted_count = dag->evicted_count = 0;
-  dag->is_offering = true;
+  begin(dag);
   look_at(dag, run, source, &v);
   if (v.outcome == HOLT_DAG_PENNED && holt__dag_pen_has(dag, run)) {
     v.outcome = HOLT_DAG_DUPLICATE;
@@ -378,14 +396,15 @@ void holt_dag_offer(struct holt_dag *dag, const struct holt_dag_run *run, uint64
   dag->status.refused += v.outcome == HOLT_DAG_REFUSED;
   dag->status.duplicates += v.outcome == HOLT_DAG_DUPLICATE;
   if (v.reason == HOLT_DAG_NOT_ALLOWED) wake(dag, run->author);
-  for (size_t i = 0; i < dag->admitted_count && !(HOLT_BUG(10) && i > 0); i++)
-    wake(dag, dag->admitted[i].run->author);
-  dag->is_offering = false;
-  *result = (struct holt_dag_result){.outcome = v.outcome,
-                                     .reason = v.reason,
-                                     .missing = v.missing,
-                                     .admitted = dag->admitted,
-                                     .admitted_count = dag->admitted_count,
-                                     .evicted = dag->evicted,
-                                     .evicted_count = dag->evicted_count};
+  finish(dag, &v, result);
+}
+
+void holt__dag_look_again(struct holt_dag *dag, uint64_t source, struct holt_dag_result *result) {
+  const struct verdict v = {.outcome = HOLT_DAG_DUPLICATE};
+  begin(dag);
+  HOLT_LIST_EACH(&dag->pen, node, following) {
+    struct holt__dag_penned *penned = HOLT_CONTAINER(node, struct holt__dag_penned, node);
+    if (penned->source == source) look_again(dag, penned);
+  }
+  finish(dag, &v, result);
 }

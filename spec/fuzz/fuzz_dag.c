@@ -109,8 +109,11 @@ static void hear(struct holt_buf bytes) {
     hear_run(m.bytes);
     break;
   default:
-    if (holt_dag_horizon_read(m.bytes, "journal", &ops, &horizon) == 0)
-      (void)holt_dag_horizon_told(dag, &horizon, 1);
+    if (holt_dag_horizon_read(m.bytes, "journal", &ops, &horizon) == 0) {
+      struct holt_dag_result result;
+      (void)holt_dag_horizon_told(dag, &horizon, 1, &result);
+      for (size_t i = 0; i < result.admitted_count; i++) store(&result.admitted[i]);
+    }
   }
   answer();
 }

@@ -50,8 +50,8 @@ static inline void shelf_close(struct shelf *s) {
   for (int i = 0; i < SHELF_CHAINS; i++) free(s->hashes[i]);
 }
 
-static inline enum holt_dag_outcome give(struct shelf *s, const struct holt_dag_run *run, uint64_t source) {
-  holt_dag_offer(dag_of(s), run, source, &s->last);
+/* Stores what was admitted last. */
+static inline void keep(struct shelf *s) {
   for (size_t i = 0; i < s->last.admitted_count; i++) {
     const struct holt_dag_admitted *a = &s->last.admitted[i];
     assert_true(a->chain < SHELF_CHAINS && a->first + a->count <= SHELF_NUMBERS);
@@ -59,6 +59,11 @@ static inline enum holt_dag_outcome give(struct shelf *s, const struct holt_dag_
     for (uint32_t k = 0; k < a->count; k++)
       memcpy(s->hashes[a->chain][a->first + k], a->run->items[a->skip + k].hash, HOLT_DAG_HASH);
   }
+}
+
+static inline enum holt_dag_outcome give(struct shelf *s, const struct holt_dag_run *run, uint64_t source) {
+  holt_dag_offer(dag_of(s), run, source, &s->last);
+  keep(s);
   return s->last.outcome;
 }
 

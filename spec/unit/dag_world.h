@@ -46,7 +46,7 @@ struct holder {
   struct lab_writer writer; /* fresh at each start */
   bool has_opened;
   struct end ends[NODES];
-  uint64_t wants, penned, evicted, refused; /* over its lives */
+  uint64_t wants, penned, evicted, refused, cuts; /* over its lives */
 };
 
 struct parcel {
@@ -74,7 +74,7 @@ struct world {
   size_t plot_count;
   uint8_t *kept[KEPT_MAX]; /* messages that he saw or made */
   size_t kept_len[KEPT_MAX], kept_count;
-  bool is_reliable, has_evil, is_small_pen;
+  bool is_reliable, has_evil, is_small_pen, has_retention;
   char trouble[200]; /* first promise that broke, or "" */
 };
 
@@ -99,11 +99,16 @@ static inline void note_genuine(struct world *w, const struct holt_dag_run *run)
 
 /* --- The store ---------------------------------------------------------------------------------------- */
 
-static inline int lab_hash_at(void *arg, uint32_t chain, uint64_t number, uint8_t out[HOLT_DAG_HASH]) {
+static inline int lab_hash_at(void *arg, uint32_t id, uint64_t number, uint8_t out[HOLT_DAG_HASH]) {
   struct holder *h = arg;
-  HOLT_ASSERT(chain < h->chain_count);
-  const struct chain_index *c = &h->chains[chain];
+  HOLT_ASSERT(id < h->chain_count);
+  const struct chain_index *c = &h->chains[id];
   HOLT_ASSERT(number >= c->first && number - c->first < c->count);
+  struct holt_dag_chain chain;
+  struct holt_dag_author author;
+  holt_dag_chain(h->dag, id, &chain);
+  holt_dag_author(h->dag, chain.author, &author);
+  HOLT_ASSERT(number > author.horizon || number == 1); /* what is below is not there any more */
   memcpy(out, h->log[c->at[number - c->first]].hash, HOLT_DAG_HASH);
   return 0;
 }
@@ -122,6 +127,15 @@ static inline void index_entry(struct holder *h, uint32_t chain, uint64_t number
     c->at = holt_realloc(c->at, c->cap * sizeof *c->at);
   }
   c->at[c->count++] = (uint32_t)arrival;
+}
+
+/* Not demanded, because it is below a horizon. */
+static inline bool is_below(struct holder *h, const struct holt_dag_ref *ref) {
+  struct holt_dag_author author;
+  uint32_t id;
+  if (holt_dag_author_find(h->dag, ref->author, &id) != 0) return false;
+  holt_dag_author(h->dag, id, &author);
+  return ref->number <= author.horizon || ref->number <= author.excused;
 }
 
 static inline bool stores(struct holder *h, const struct holt_dag_ref *ref) {
@@ -143,11 +157,13 @@ static inline void check_entry(struct world *w, struct holder *h, struct holt_bu
   for (uint32_t i = 0; i < e.parent_count; i++) {
     struct holt_dag_ref ref;
     holt_dag_entry_parent(&e, i, &ref);
-    if (!stores(h, &ref)) trouble(w, "an entry was admitted before its parent", e.number);
+    if (!stores(h, &ref) && !is_below(h, &ref))
+      trouble(w, "an entry was admitted before its parent", e.number);
   }
   struct holt_dag_ref prev = {.number = e.number - 1};
   memcpy(prev.hash, e.prev, HOLT_DAG_HASH);
-  if (e.number > 1 && !stores(h, &prev))
+  memcpy(prev.author, e.author, HOLT_DAG_KEY);
+  if (e.number > 1 && !stores(h, &prev) && !is_below(h, &prev))
     trouble(w, "an entry was admitted before the one it follows", e.number);
 }
 
@@ -202,6 +218,35 @@ static inline void send_all_tips(struct world *w, struct holder *h, uint32_t to)
   struct holt_writer out = {0};
   for (uint32_t chain = 0; holt_dag_have_all(h->dag, &chain, &out);) post_and_clear(w, h, to, &out);
   holt_writer_free(&out);
+}
+
+static inline int by_key(const void *a, const void *b) {
+  return memcmp(a, b, HOLT_DAG_KEY);
+}
+
+/* What was dropped here, signed; before anything that rests on it. */
+static inline void send_horizons(struct world *w, struct holder *h, uint32_t to) {
+  uint8_t refs[512 * HOLT_DAG_REF];
+  struct holt_dag_horizon horizon = {.refs = refs};
+  struct holt_writer made = {0}, out = {0};
+  for (uint32_t i = 0; i < holt_dag_author_count(h->dag) && horizon.ref_count < 512; i++) {
+    struct holt_dag_ref ref;
+    if (holt_dag_horizon_ref(h->dag, i, &ref))
+      holt_dag_ref_write(refs + HOLT_DAG_REF * (size_t)horizon.ref_count++, &ref);
+  }
+  if (horizon.ref_count == 0) return;
+  qsort(refs, horizon.ref_count, HOLT_DAG_REF, by_key);
+  memcpy(horizon.directory, h->writer.directory.public, HOLT_DAG_KEY);
+  HOLT_ASSERT(holt_dag_horizon_make(&made, &horizon, LAB_JOURNAL, &lab_ops, h->writer.directory.secret) == 0);
+  holt_dag_horizon_encode(holt_buf(made.data, made.len), &out);
+  post_and_clear(w, h, to, &out);
+  holt_writer_free(&made);
+  holt_writer_free(&out);
+}
+
+static inline void say_all(struct world *w, struct holder *h, uint32_t to) {
+  send_horizons(w, h, to);
+  send_all_tips(w, h, to);
 }
 
 /* The run that begins at this arrival, in one piece, up to a signature at or behind `to`. Returns its
@@ -291,29 +336,40 @@ static inline void send_asked(struct world *w, struct holder *h) {
   holt_writer_free(&out);
 }
 
-static inline void offer(struct world *w, struct holder *h, const struct holt_dag_run *run, uint64_t source,
-                         struct end *end) {
-  struct holt_dag_result result;
+/* Stores what was admitted, and tells the links. */
+static inline void take(struct world *w, struct holder *h, const struct holt_dag_result *result) {
   struct holt_dag_status status;
   uint32_t peer;
-  holt_dag_offer(h->dag, run, source, &result);
-  if (result.outcome == HOLT_DAG_DUPLICATE && end) holt_dag_link_duplicate(end->link, run);
-  h->penned += result.outcome == HOLT_DAG_PENNED;
-  h->refused += result.outcome == HOLT_DAG_REFUSED;
-  h->evicted += result.evicted_count;
-  if (source == 0 && result.outcome != HOLT_DAG_ADMITTED)
-    trouble(w, "an own entry was not admitted", result.reason);
-  for (size_t i = 0; i < result.admitted_count; i++) append(w, h, &result.admitted[i]);
-  for (size_t i = 0; i < result.admitted_count; i++)
+  bool is_cut = false;
+  h->evicted += result->evicted_count;
+  for (size_t i = 0; i < result->admitted_count; i++) append(w, h, &result->admitted[i]);
+  for (size_t i = 0; i < result->admitted_count; i++) {
+    is_cut |= result->admitted[i].is_cut;
+    h->cuts += result->admitted[i].is_cut;
     for (peer = 0; peer < NODES; peer++)
       if (h->ends[peer].link)
-        HOLT_ASSERT(holt_dag_link_admitted(h->ends[peer].link, &result.admitted[i]) == 0);
-  for (size_t i = 0; i < result.evicted_count; i++)
-    if (end_with(h, result.evicted[i], &peer) && roll(w, 4) == 0) send_all_tips(w, h, peer);
+        HOLT_ASSERT(holt_dag_link_admitted(h->ends[peer].link, &result->admitted[i]) == 0);
+  }
+  for (peer = 0; peer < NODES && is_cut; peer++)
+    if (h->ends[peer].link) send_horizons(w, h, peer);
+  for (size_t i = 0; i < result->evicted_count; i++)
+    if (end_with(h, result->evicted[i], &peer) && roll(w, 4) == 0) say_all(w, h, peer);
   holt_dag_status(h->dag, &status);
   if (status.pen_bytes > (w->is_small_pen ? 3000u : 16u << 20))
     trouble(w, "the pen is over its bound", status.pen_bytes);
   send_asked(w, h);
+}
+
+static inline void offer(struct world *w, struct holder *h, const struct holt_dag_run *run, uint64_t source,
+                         struct end *end) {
+  struct holt_dag_result result;
+  holt_dag_offer(h->dag, run, source, &result);
+  if (result.outcome == HOLT_DAG_DUPLICATE && end) holt_dag_link_duplicate(end->link, run);
+  h->penned += result.outcome == HOLT_DAG_PENNED;
+  h->refused += result.outcome == HOLT_DAG_REFUSED;
+  if (source == 0 && result.outcome != HOLT_DAG_ADMITTED)
+    trouble(w, "an own entry was not admitted", result.reason);
+  take(w, h, &result);
 }
 
 /* --- Life and death ------------------------------------------------------------------------------------ */
@@ -366,7 +422,7 @@ static inline void connect_them(struct world *w, uint32_t a, uint32_t b) {
     struct holder *h = &w->holders[one];
     h->ends[other] = (struct end){.source = ++w->serial, .connection = w->connections[a][b]};
     h->ends[other].link = holt_dag_link_new(h->dag, h->ends[other].source);
-    send_all_tips(w, h, other);
+    say_all(w, h, other);
   }
 }
 
@@ -400,6 +456,20 @@ static inline void crash(struct world *w, struct holder *h) {
   forget_chains(h);
   for (size_t i = 0; i < h->count; i++) index_entry(h, h->log[i].chain, h->log[i].number, i);
   wake_up(w, h);
+}
+
+/* Drops some of an author's entries, all that there is of him perhaps, in one commit with the index. */
+static inline void retain(struct world *w, struct holder *h) {
+  struct holt_dag_chain c;
+  struct holt_dag_ref ref;
+  if (holt_dag_chain_count(h->dag) == 0) return;
+  uint32_t chain = (uint32_t)roll(w, holt_dag_chain_count(h->dag));
+  holt_dag_chain(h->dag, chain, &c);
+  if (holt_dag_cut(h->dag, chain, c.first + roll(w, c.tip - c.first + 1), &ref) != 0) return;
+  h->cuts++;
+  commit(w, h);
+  for (uint32_t peer = 0; peer < NODES; peer++)
+    if (h->ends[peer].link) send_horizons(w, h, peer);
 }
 
 static inline void write_some(struct world *w, struct holder *h) {
@@ -452,6 +522,15 @@ static inline void receive_run(struct world *w, struct holder *h, struct end *en
   holt_dag_run_free(&run);
 }
 
+static inline void receive_horizon(struct world *w, struct holder *h, struct end *end,
+                                   struct holt_buf bytes) {
+  struct holt_dag_horizon horizon;
+  struct holt_dag_result result;
+  if (holt_dag_horizon_read(bytes, LAB_JOURNAL, &lab_ops, &horizon) != 0) return;
+  HOLT_ASSERT(holt_dag_horizon_told(h->dag, &horizon, end->source, &result) == 0);
+  take(w, h, &result);
+}
+
 static inline void start_cursor(struct holder *h, struct end *end) {
   end->cursor = h->count;
   for (uint32_t chain = 0; chain < holt_dag_chain_count(h->dag); chain++) {
@@ -491,7 +570,7 @@ static inline void receive(struct world *w, const struct parcel *p) {
     receive_run(w, h, end, m.bytes, p->from != EVIL);
     break;
   default:
-    break;
+    receive_horizon(w, h, end, m.bytes);
   }
 }
 

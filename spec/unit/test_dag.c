@@ -388,7 +388,8 @@ static void of_many_heads_64_are_given_one_of_each_author(void **state) {
 static void told(struct shelf *s, const struct holt_dag_ref *refs, uint32_t count, uint64_t source) {
   uint8_t bytes[4 * HOLT_DAG_REF];
   struct holt_dag_horizon h = {.refs = bytes, .ref_count = lab_parents(bytes, refs, count)};
-  assert_int_equal(holt_dag_horizon_told(dag_of(s), &h, source), 0);
+  assert_int_equal(holt_dag_horizon_told(dag_of(s), &h, source, &s->last), 0);
+  keep(s);
 }
 
 static void a_newcomer_begins_behind_the_horizon_of_his_source(void **state) {
@@ -408,6 +409,9 @@ static void a_newcomer_begins_behind_the_horizon_of_his_source(void **state) {
   assert_int_equal(give(&s, run, 1), HOLT_DAG_DUPLICATE); /* by another source: no reason to begin here */
   holt_dag_source_gone(s.dag, 2);
   told(&s, &ref, 1, 1);
+  assert_int_equal(s.last.admitted_count, 1); /* what waited is admitted now */
+  assert_true(s.last.admitted[0].is_cut);
+  assert_int_equal(status_of(&s).pen_runs, 0);
   shelf_close(&s);
 
   shelf_open(&s);

@@ -212,6 +212,8 @@ static struct world *world_new(uint64_t seed) {
   w->is_reliable = seed % 5 < 2; /* two connected ends lose nothing; connections fall all the same */
   w->has_evil = seed % 5 > 0 && seed % 5 < 4;
   w->is_small_pen = seed % 5 == 2;
+  w->has_retention = seed % 7 == 6;
+  if (w->has_retention) w->has_evil = false; /* he would tell horizons, too: what he hides is hidden */
   lay_out(w);
   for (uint32_t i = 0; i < HOLDERS; i++) wake_up(w, &w->holders[i]);
   for (uint32_t i = 0; i < NODES; i++)
@@ -257,7 +259,7 @@ static void link_some(struct world *w) {
 static void speak_again(struct world *w, uint32_t holder) {
   struct holder *h = &w->holders[holder];
   for (uint32_t peer = 0; peer < NODES; peer++)
-    if (h->ends[peer].link) send_all_tips(w, h, peer);
+    if (h->ends[peer].link) say_all(w, h, peer);
   holt_dag_ask_again(h->dag, 0);
   send_asked(w, h);
 }
@@ -274,14 +276,15 @@ static void one_step(struct world *w) {
     pump_all(w, i, 1 + (int)roll(w, 4));
   else if (what < 80)
     deliver(w, w->is_reliable ? 0 : 10);
-  else if (what < 90)
+  else if (what < 88)
     link_some(w);
-  else if (what < 92 && !w->is_reliable)
+  else if (what < 90 && !w->is_reliable)
     crash(w, h);
-  else if (what < 93 && !w->is_reliable)
+  else if (what < 91 && !w->is_reliable)
     speak_again(w, i);
-  else if (w->has_evil)
-    be_evil(w);
+  else if (what < 94 && w->has_retention)
+    retain(w, h);
+  if (w->has_evil && roll(w, 8) == 0) be_evil(w);
 }
 
 /* --- Peace ---------------------------------------------------------------------------------------------- */
@@ -290,14 +293,41 @@ static int by_bytes(const void *a, const void *b) {
   return memcmp(a, b, HOLT_DAG_HASH);
 }
 
-/* One number for all hashes, in order of their bytes, and for the heads. */
-static uint64_t fingerprint(const struct holder *h) {
+/* The number of a stored entry, and how far somebody has dropped this author: a map of key hashes to numbers
+ * + 1. */
+static bool is_dropped(const struct holder *h, const struct stored *e, const struct holt_map *horizons) {
+  struct holt_dag_chain chain;
+  struct holt_dag_author author;
+  holt_dag_chain(h->dag, e->chain, &chain);
+  holt_dag_author(h->dag, chain.author, &author);
+  return e->number <= (uintptr_t)holt_map_get(horizons, name_of(author.key));
+}
+
+/* The highest horizon of each author: above these all must have the same. */
+static struct holt_map highest_horizons(const struct world *w) {
+  struct holt_map all = {0};
+  for (int i = 0; i < HOLDERS; i++)
+    for (uint32_t a = 0; a < holt_dag_author_count(w->holders[i].dag); a++) {
+      struct holt_dag_author author;
+      holt_dag_author(w->holders[i].dag, a, &author);
+      uintptr_t old = (uintptr_t)holt_map_get(&all, name_of(author.key));
+      if (author.horizon > old) holt_map_set(&all, name_of(author.key), (void *)(uintptr_t)author.horizon);
+    }
+  return all;
+}
+
+/* One number for all hashes above the horizons, in order of their bytes, and for the heads. */
+static uint64_t fingerprint(const struct holder *h, const struct holt_map *horizons) {
   struct holt_dag_ref heads[HOLT_DAG_PARENTS_MAX];
   uint8_t *all = holt_alloc(h->count * HOLT_DAG_HASH + 1);
-  for (size_t i = 0; i < h->count; i++) memcpy(all + i * HOLT_DAG_HASH, h->log[i].hash, HOLT_DAG_HASH);
-  qsort(all, h->count, HOLT_DAG_HASH, by_bytes);
-  uint64_t print = holt_hash_bytes(h->count, all, h->count * HOLT_DAG_HASH);
+  size_t count = 0;
+  for (size_t i = 0; i < h->count; i++)
+    if (!is_dropped(h, &h->log[i], horizons))
+      memcpy(all + HOLT_DAG_HASH * count++, h->log[i].hash, HOLT_DAG_HASH);
+  qsort(all, count, HOLT_DAG_HASH, by_bytes);
+  uint64_t print = holt_hash_bytes(count, all, count * HOLT_DAG_HASH);
   free(all);
+  if (horizons->count) return print;
   for (uint32_t c = 0; c < holt_dag_chain_count(h->dag); c++) { /* the tips, in any order */
     struct holt_dag_chain chain;
     holt_dag_chain(h->dag, c, &chain);
@@ -307,10 +337,12 @@ static uint64_t fingerprint(const struct holder *h) {
 }
 
 static bool all_agree(const struct world *w) {
-  uint64_t first = fingerprint(&w->holders[0]);
-  for (uint32_t i = 1; i < HOLDERS; i++)
-    if (fingerprint(&w->holders[i]) != first) return false;
-  return true;
+  struct holt_map horizons = highest_horizons(w);
+  uint64_t first = fingerprint(&w->holders[0], &horizons);
+  bool is_same = true;
+  for (uint32_t i = 1; i < HOLDERS; i++) is_same = is_same && fingerprint(&w->holders[i], &horizons) == first;
+  holt_map_free(&horizons);
+  return is_same;
 }
 
 /* The heads are those entries that no other names: looked up in the log. */
@@ -367,6 +399,7 @@ static void check_peace(struct world *w) {
   if (!all_agree(w)) trouble(w, "holders that are linked do not have the same", 0);
   for (uint32_t i = 0; i < HOLDERS; i++) {
     struct holder *h = &w->holders[i];
+    if (w->has_retention) continue;
     check_heads(w, h);
     if (w->is_reliable && !w->has_evil && h->penned + h->wants + h->evicted)
       trouble(w, "something was out of order", h->penned);
@@ -378,7 +411,7 @@ static void check_peace(struct world *w) {
 
 struct outcome {
   char trouble[200];
-  uint64_t entries, forks, penned, wants, refused, evicted;
+  uint64_t entries, forks, penned, wants, refused, evicted, cuts;
 };
 
 static struct outcome live(uint64_t seed) {
@@ -393,6 +426,12 @@ static struct outcome live(uint64_t seed) {
       holt_map_set(&durable, name_of(w->holders[i].log[k].hash), w);
   make_peace(w);
   check_peace(w);
+  struct holt_map horizons = highest_horizons(w);
+  for (uint32_t i = 0; i < HOLDERS; i++)
+    for (size_t k = 0; k < w->holders[i].count; k++)
+      if (is_dropped(&w->holders[i], &w->holders[i].log[k], &horizons))
+        holt_map_remove(&durable, name_of(w->holders[i].log[k].hash));
+  holt_map_free(&horizons);
   for (size_t k = 0; k < w->holders[0].count; k++)
     holt_map_remove(&durable, name_of(w->holders[0].log[k].hash));
   if (durable.count) trouble(w, "what was durable is not there", durable.count);
@@ -406,6 +445,7 @@ static struct outcome live(uint64_t seed) {
     out.wants += w->holders[i].wants;
     out.refused += w->holders[i].refused;
     out.evicted += w->holders[i].evicted;
+    out.cuts += w->holders[i].cuts;
   }
   memcpy(out.trouble, w->trouble, sizeof out.trouble);
   world_free(w);
@@ -430,11 +470,14 @@ static void all_holders_end_up_with_the_same(void **state) {
     sum.wants += o.wants;
     sum.refused += o.refused;
     sum.evicted += o.evicted;
+    sum.cuts += o.cuts;
   }
-  print_message(
-      "%llu entries, %llu forked authors, %llu penned, %llu asked for, %llu refused, %llu evicted\n",
-      (unsigned long long)sum.entries, (unsigned long long)sum.forks, (unsigned long long)sum.penned,
-      (unsigned long long)sum.wants, (unsigned long long)sum.refused, (unsigned long long)sum.evicted);
+  print_message("%llu entries, %llu forked authors, %llu penned, %llu asked for, %llu refused, %llu evicted, "
+                "%llu cut\n",
+                (unsigned long long)sum.entries, (unsigned long long)sum.forks,
+                (unsigned long long)sum.penned, (unsigned long long)sum.wants,
+                (unsigned long long)sum.refused, (unsigned long long)sum.evicted,
+                (unsigned long long)sum.cuts);
   if (one) return;
   assert_true(sum.entries > count * 100); /* each of these did happen */
   assert_true(sum.forks > 0);
@@ -442,6 +485,7 @@ static void all_holders_end_up_with_the_same(void **state) {
   assert_true(sum.wants > 0);
   assert_true(sum.refused > 0);
   assert_true(sum.evicted > 0);
+  assert_true(sum.cuts > 0);
 }
 
 /* A build without one of the rules breaks a promise within some seeds. X(number of HOLT_BUG, what is broken)
