@@ -34,15 +34,12 @@ enum { HOLT_DAG_HAVE_BEGIN = 1, HOLT_DAG_HAVE_END = 2 }; /* a full one: first, l
 
 struct holt_dag_message {
   uint8_t type;
-  /* HAVE */
-  uint8_t flags;
-  uint32_t count; /* of tips, or of a WANT's hashes that are here */
-  const uint8_t
-      *tips; /* HAVE: refs with a byte behind each, 1: forked; WANT: numbers with hashes; borrowed */
-  /* WANT */
-  struct holt_dag_ref ref;
-  /* RUN: the whole message; HORIZON_TOLD: what follows the type; borrowed */
-  struct holt_buf bytes;
+  uint8_t flags; /* of a HAVE */
+  /* Borrowed. HAVE: tips, as refs with a byte behind each, 1: forked. WANT: numbers with hashes. */
+  uint32_t count;
+  const uint8_t *tips;
+  struct holt_dag_ref ref; /* of a WANT */
+  struct holt_buf bytes;   /* borrowed; RUN: the whole message; HORIZON_TOLD: what follows the type */
 };
 /* Bounded; HOLT_EPROTOCOL for anything that is not exactly one message. `out` borrows from `bytes`. A RUN is
  * only recognised: holt_dag_run_read, off the loop, does the work. */
@@ -75,7 +72,9 @@ void holt_dag_link_free(struct holt_dag_link *link);
 int holt_dag_link_have(struct holt_dag_link *link, const struct holt_dag_message *message, bool *is_begun);
 bool holt_dag_link_is_ready(const struct holt_dag_link *link);
 /* The first number of `chain` that it lacks as far as we know; 0: it has all, or is about to send us more
- * itself. For the start of the cursor: the least arrival of these over all chains. */
+ * itself. For the start of the cursor: the least arrival of these over all chains. An opening that retention
+ * kept though it is in the log no longer (1 is lacked, and the author has a horizon) is sent first, by
+ * itself, behind the horizon. */
 uint64_t holt_dag_link_lacks_from(const struct holt_dag_link *link, uint32_t chain);
 /* Does it lack this entry? For each entry that the cursor meets. Always false before it is ready. */
 bool holt_dag_link_lacks(const struct holt_dag_link *link, uint32_t chain, uint64_t number);
