@@ -82,6 +82,8 @@ struct holt_dag_result {
   const uint64_t *evicted; /* sources of runs that the pen had no room for; borrowed until the next offer:
                               tell these holders again what we have, so that they send again */
   size_t evicted_count;
+  bool
+      is_horizon_moved; /* tell the other holders (holt_dag_horizon_ref), before you send what was admitted */
 };
 
 /* Offer a run that holt_dag_run_read has checked, or one's own, signed. `source` is any number that names who

@@ -66,7 +66,7 @@ struct holt_dag {
   size_t pen_bytes;
 
   /* Of the present offer, or the last. */
-  bool is_offering;
+  bool is_offering, is_horizon_moved;
   struct holt_dag_admitted *admitted;
   size_t admitted_count, admitted_cap;
   uint64_t *evicted;

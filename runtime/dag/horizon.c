@@ -106,6 +106,7 @@ void holt__dag_raise(struct holt_dag *dag, uint32_t author, uint64_t number, con
   struct holt__dag_author *a = &dag->authors[author];
   HOLT_ASSERT(number > a->horizon);
   a->horizon = number;
+  dag->is_horizon_moved = true;
   memcpy(a->horizon_hash, hash, HOLT_DAG_HASH);
   holt__dag_review(dag, author);
   holt__dag_changed(dag, author);

@@ -211,6 +211,7 @@ static bool is_excused(struct holt_dag *dag, uint32_t author, const struct holt_
   struct holt__dag_author *a = &dag->authors[author];
   if (a->excused >= told->number) return true;
   a->excused = told->number;
+  dag->is_horizon_moved = true;
   memcpy(a->excused_hash, told->hash, HOLT_DAG_HASH);
   holt__dag_changed(dag, author);
   return true;
@@ -364,6 +365,7 @@ static void begin(struct holt_dag *dag) {
   holt__dag_pen_free(dag, &dag->done);
   dag->admitted_count = dag->evicted_count = 0;
   dag->is_offering = true;
+  dag->is_horizon_moved = false;
 }
 
 /* What was admitted may be what others wait for. */
@@ -374,6 +376,7 @@ static void finish(struct holt_dag *dag, const struct verdict *v, struct holt_da
   *result = (struct holt_dag_result){.outcome = v->outcome,
                                      .reason = v->reason,
                                      .missing = v->missing,
+                                     .is_horizon_moved = dag->is_horizon_moved && !HOLT_BUG(15),
                                      .admitted = dag->admitted,
                                      .admitted_count = dag->admitted_count,
                                      .evicted = dag->evicted,

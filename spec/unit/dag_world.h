@@ -340,17 +340,15 @@ static inline void send_asked(struct world *w, struct holder *h) {
 static inline void take(struct world *w, struct holder *h, const struct holt_dag_result *result) {
   struct holt_dag_status status;
   uint32_t peer;
-  bool is_cut = false;
   h->evicted += result->evicted_count;
   for (size_t i = 0; i < result->admitted_count; i++) append(w, h, &result->admitted[i]);
   for (size_t i = 0; i < result->admitted_count; i++) {
-    is_cut |= result->admitted[i].is_cut;
     h->cuts += result->admitted[i].is_cut;
     for (peer = 0; peer < NODES; peer++)
       if (h->ends[peer].link)
         HOLT_ASSERT(holt_dag_link_admitted(h->ends[peer].link, &result->admitted[i]) == 0);
   }
-  for (peer = 0; peer < NODES && is_cut; peer++)
+  for (peer = 0; peer < NODES && result->is_horizon_moved; peer++)
     if (h->ends[peer].link) send_horizons(w, h, peer);
   for (size_t i = 0; i < result->evicted_count; i++)
     if (end_with(h, result->evicted[i], &peer) && roll(w, 4) == 0) say_all(w, h, peer);

@@ -504,7 +504,8 @@ static void all_holders_end_up_with_the_same(void **state) {
   X(11, "what was known of the other survives a new beginning")                                              \
   X(12, "a run that forks in its middle joins at its beginning")                                             \
   X(13, "tips told earlier are not looked at again")                                                         \
-  X(14, "the record forgets what was named")
+  X(14, "the record forgets what was named")                                                                 \
+  X(15, "horizons that moved are not told on")
 
 static void each_seeded_bug_is_noticed(void **state) {
   (void)state;
