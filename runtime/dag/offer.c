@@ -351,6 +351,7 @@ static void look_again(struct holt_dag *dag, struct holt__dag_penned *penned) {
     penned->is_asked = false;
     return;
   }
+  if (v.outcome == HOLT_DAG_REFUSED && v.reason == HOLT_DAG_STORE) return; /* another time, perhaps */
   holt__dag_pen_take(dag, penned); /* its memory stays until the next offer */
 }
 

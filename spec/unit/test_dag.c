@@ -324,6 +324,25 @@ static void a_store_that_fails_changes_nothing(void **state) {
   s.fails = 0;
   assert_int_equal(give(&s, naming, 1), HOLT_DAG_ADMITTED);
   assert_int_equal(give(&s, first, 1), HOLT_DAG_DUPLICATE);
+
+  struct lab_writer c = lab_writer(3); /* what waits stays when the store fails as its turn comes */
+  struct holt_dag_ref refs[2] = {lab_ref(&early), (opens(&c), lab_ref(&c))};
+  if (memcmp(refs[0].author, refs[1].author, HOLT_DAG_KEY) > 0) {
+    struct holt_dag_ref swap = refs[0];
+    refs[0] = refs[1];
+    refs[1] = swap;
+  }
+  struct holt_dag_run *both = fresh();
+  lab_write(&b, both, 1, "both", refs, 2);
+  assert_int_equal(give(&s, both, 1), HOLT_DAG_PENNED);
+  struct lab_writer again = lab_writer(3);
+  s.fails = HOLT_EIO;
+  assert_int_equal(give(&s, opens(&again), 1), HOLT_DAG_ADMITTED);
+  assert_int_equal(s.last.admitted_count, 1);
+  assert_int_equal(status_of(&s).pen_runs, 1);
+  s.fails = 0;
+  assert_int_equal(give(&s, writes(&again, 1), 1), HOLT_DAG_ADMITTED);
+  assert_int_equal(s.last.admitted_count, 2);
   shelf_close(&s);
 }
 
