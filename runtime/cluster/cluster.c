@@ -15,8 +15,8 @@
 
 #include "cluster/cluster_impl.h"
 
-enum { TICK_MS = 20, APPLY_MAX = 4096, HELD_BYTES_MAX = 64 << 20, BACKLOG_MAX = 65536 };
-enum { BEGIN_AGAIN_MS = 1000 };
+enum { TICK_MS = 20, APPLY_MAX = 512, APPEND_BYTES = 256 << 10, HELD_BYTES_MAX = 64 << 20 };
+enum { BACKLOG_MAX = 65536, BEGIN_AGAIN_MS = 1000 };
 
 struct holt_cluster_config holt_cluster_defaults(void) {
   return (struct holt_cluster_config){.name = "",
@@ -177,6 +177,9 @@ static struct holt_raft_options raft_options(struct holt_cluster *c, uint64_t cl
   options.election_ms = (uint32_t)c->config.election_ms;
   options.heartbeat_ms = (uint32_t)c->config.heartbeat_ms;
   if (c->config.keep_entries) options.keep_entries = c->config.keep_entries;
+  options.append_bytes = APPEND_BYTES; /* what a turn of the loop sends and takes in */
+  options.inflight_bytes = 8 * APPEND_BYTES;
+  if (c->config.block_bytes) options.chunk_bytes = c->config.block_bytes;
   return options;
 }
 
@@ -242,7 +245,7 @@ void holt__cluster_discard(struct holt_cluster *c) {
     c->raft = NULL;
   }
   holt__snapshot_free(c);
-  holt__machine_free(&c->machine);
+  holt__bury_machine(c, &c->machine);
   holt__machine_init(&c->machine);
   holt_collections_on_change(c->machine.collections, c->ops->on_change, c->arg);
   if (c->ops->on_replaced) c->ops->on_replaced(c->arg);
@@ -358,6 +361,7 @@ int holt_cluster_new(struct holt_env *env, struct holt_links *links, const struc
   holt__machine_init(&c->machine);
   holt_collections_on_change(c->machine.collections, ops->on_change, arg);
   holt__requests_init(c);
+  holt__bury_init(c);
   holt_list_init(&c->refused);
   holt__form_init(c);
   holt_timer_init(&c->timer, env, on_deadline, c);
@@ -387,6 +391,7 @@ void holt_cluster_close(struct holt_cluster *c) {
   holt_timer_stop(&c->timer);
   holt_timer_stop(&c->tick);
   holt_post_cancel(&c->turn);
+  holt__bury_stop(c);
   holt__disk_close(c);
 }
 
@@ -401,7 +406,7 @@ void holt_cluster_free(struct holt_cluster *c) {
   }
   holt__snapshot_free(c);
   holt__form_free(c);
-  while (holt_collections_tidy(c->machine.collections)) continue;
+  holt__bury_free(c);
   holt__machine_free(&c->machine);
   holt_writer_free(&c->applied.room);
   holt_map_free(&c->op_by_seq);

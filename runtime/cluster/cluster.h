@@ -32,6 +32,7 @@ struct holt_cluster_config {
   uint64_t snapshot_entries, snapshot_bytes;
   uint32_t keep_entries;    /* kept behind a snapshot for members that lag; 0: as the core has it */
   uint32_t segment_bytes;   /* of one file of the log; 0: as the store has it */
+  uint32_t block_bytes;     /* of a snapshot, written or sent at once; 0: 256 KiB */
   uint32_t entry_bytes_max; /* of one operation; larger ones are refused (HOLT_ETOOLARGE) */
 };
 struct holt_cluster_config holt_cluster_defaults(void);

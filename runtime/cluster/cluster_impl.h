@@ -69,6 +69,8 @@ struct holt__freeze {
 void holt__machine_freeze(const struct holt__machine *machine, struct holt__freeze *freeze);
 uint64_t holt__freeze_size(const struct holt__freeze *freeze);
 size_t holt__freeze_read(struct holt__freeze *freeze, uint8_t *out, size_t cap);
+/* The same once more, from its beginning, at no cost but its head. */
+void holt__freeze_share(const struct holt__freeze *from, struct holt__freeze *to);
 void holt__freeze_close(struct holt__freeze *freeze);
 
 /* One being read in. */
@@ -80,9 +82,10 @@ struct holt__thaw {
 };
 void holt__thaw_init(struct holt__thaw *thaw);
 int holt__thaw_feed(struct holt__thaw *thaw, struct holt_buf piece);
-/* The machine it makes, or HOLT_EPROTOCOL; `thaw` is closed either way. */
+/* The machine it makes, or HOLT_EPROTOCOL; then `thaw` is still to be closed. */
 int holt__thaw_finish(struct holt__thaw *thaw, struct holt__machine *out);
-void holt__thaw_close(struct holt__thaw *thaw);
+/* Returned: what it had made so far, NULL when it was not open; the caller's. */
+struct holt_collections *holt__thaw_close(struct holt__thaw *thaw);
 
 /* --- request.c -------------------------------------------------------------------------------------------
  */
@@ -141,10 +144,28 @@ struct holt__pledge {
 /* --- Snapshots kept --------------------------------------------------------------------------------------
  */
 
-struct holt__blob {
+struct holt__kept {
   struct holt_raft_snapshot meta; /* index 0: none */
-  struct holt_writer bytes;
+  struct holt__freeze freeze;     /* only shared: it stays at its beginning */
 };
+
+/* Goes along with one receiver. */
+struct holt__source {
+  uint64_t index;             /* of the snapshot; 0: not in use */
+  struct holt__freeze freeze; /* `at` bytes of it are read */
+  uint64_t at, wound_to;      /* wound_to: where it shall be; 0: where it is */
+  uint64_t used;
+  struct holt_writer piece; /* the last one, which ends at `at` */
+};
+
+/* The machine that a received snapshot makes, before it takes the place of ours. */
+struct holt__made {
+  bool is_there;
+  struct holt__machine machine;
+  struct holt__freeze freeze;
+};
+
+enum { HOLT__SOURCES = HOLT_RAFT_MEMBERS_MAX + 1 };
 
 /* In order of meaning. NOLINTNEXTLINE(clang-analyzer-optin.performance.Padding) */
 struct holt_cluster {
@@ -169,8 +190,8 @@ struct holt_cluster {
   uint64_t begin_again_ms;
   bool is_disk_failed, is_begin_full; /* is_begin_full: no room for a new log or identity, told */
   struct holt_timer full_timer;
-  struct holt__disk_job *disk_job;        /* a snapshot is being written */
-  uint64_t snapshot_now, snapshot_before; /* indexes of the files kept */
+  struct holt__snapshot_file *file;       /* a snapshot that is being written */
+  uint64_t snapshot_now, snapshot_before; /* indexes of the files that are there */
   struct holt__machine machine;
   struct holt__applied applied;
   struct holt_timer timer; /* the driver's deadline */
@@ -218,16 +239,20 @@ struct holt_cluster {
   int change_code;
 
   /* snapshots */
-  struct holt__blob newest, before;
+  struct holt__kept newest, older;
+  struct holt__source sources[HOLT__SOURCES];
+  uint64_t source_clock;
+  struct holt_raft_snapshot freezing; /* index 0: none is being taken */
   struct holt__freeze freeze;
-  struct holt_raft_snapshot freezing; /* index 0: none */
-  struct holt_writer freezing_bytes;
+  struct holt_raft_snapshot thawing; /* index 0: none is being received */
   struct holt__thaw thaw;
-  struct holt_raft_snapshot thawing; /* index 0: none */
-  struct holt_writer thawing_bytes;
-  bool is_thawed, is_thaw_written, is_thaw_durable;
-  int thaw_code;
-  uint32_t crc, thaw_crc;
+  bool is_thawed;          /* all pieces are in */
+  int thaw_code;           /* what was wrong with them */
+  struct holt__made made;  /* then: until its file is durable, or nobody looks at ours any more */
+  bool is_made_written;    /* … its file is, or thaw_code says why not */
+  struct holt_list buried; /* freed a piece a turn: see bury.c */
+  struct holt_post digging;
+  bool is_untidy; /* clearing left something to free */
 };
 
 /* --- cluster.c -------------------------------------------------------------------------------------------
@@ -305,18 +330,57 @@ void holt__member_applied_conf(struct holt_cluster *c);
  */
 
 int holt__snapshot_take(void *arg, const struct holt_raft_snapshot *snapshot);
-int holt__snapshot_read(void *arg, const struct holt_raft_snapshot *snapshot, uint64_t offset, uint8_t *out,
-                        uint32_t *len);
 int holt__snapshot_part(void *arg, const struct holt_raft_part *part);
 void holt__snapshot_turn(struct holt_cluster *c); /* a slice of the work */
-bool holt__snapshot_has_work(const struct holt_cluster *c);
+bool holt__snapshot_has_work(struct holt_cluster *c);
+/* Forget everything; it is freed in pieces. */
 void holt__snapshot_free(struct holt_cluster *c);
+/* The file is durable, or `status` says why not. */
+void holt__snapshot_written(struct holt_cluster *c, int status);
+/* At the start: `machine` (taken) is the state that `meta` stands for. */
+void holt__snapshot_adopt(struct holt_cluster *c, const struct holt_raft_snapshot *meta,
+                          struct holt__machine *machine);
 
-/* The file is durable, or `status` says why not; the bytes are what was to be written. */
-void holt__snapshot_written(struct holt_cluster *c, int status, struct holt_writer *bytes);
-/* At the start: the state is the one in these bytes (borrowed). */
-int holt__snapshot_adopt(struct holt_cluster *c, const struct holt_raft_snapshot *meta,
-                         struct holt_buf bytes);
+/* --- source.c --------------------------------------------------------------------------------------------
+ */
+
+/* It is the newest one from now on; `freeze` is taken. */
+void holt__source_keep(struct holt_cluster *c, const struct holt_raft_snapshot *meta,
+                       struct holt__freeze *freeze);
+/* See holt_raft_driver_io. HOLT_EBUSY: not now, ask again. */
+int holt__snapshot_read(void *arg, const struct holt_raft_snapshot *snapshot, uint64_t offset, uint8_t *out,
+                        uint32_t *len);
+void holt__source_turn(struct holt_cluster *c);
+bool holt__source_has_work(struct holt_cluster *c);
+void holt__source_free(struct holt_cluster *c);
+
+/* --- bury.c: takes what it is given, leaves it empty, frees it on later turns ------------------------------
+ */
+
+void holt__bury_init(struct holt_cluster *c);
+void holt__bury_collections(struct holt_cluster *c, struct holt_collections *collections);
+void holt__bury_machine(struct holt_cluster *c, struct holt__machine *machine);
+void holt__bury_freeze(struct holt_cluster *c, struct holt__freeze *freeze);
+void holt__bury_stop(struct holt_cluster *c); /* no turns follow */
+void holt__bury_free(struct holt_cluster *c); /* all that is left, at once */
+
+/* --- snapshot_file.c: only with a directory ----------------------------------------------------------------
+ */
+
+/* Write the state in `freeze` (shared) to its file; holt__snapshot_written tells the end, on a later turn.
+ * One at a time. meta->size_bytes is that of the state. */
+void holt__snapshot_file_begin(struct holt_cluster *c, const struct holt_raft_snapshot *meta,
+                               const struct holt__freeze *freeze);
+/* True: the one being written is given up, nobody is told. False: it is past that, its end will be told. */
+bool holt__snapshot_file_cancel(struct holt_cluster *c);
+void holt__snapshot_file_forget(struct holt_cluster *c); /* whatever its state, nobody is told */
+void holt__snapshot_file_turn(struct holt_cluster *c);   /* fill the next block */
+bool holt__snapshot_file_has_work(const struct holt_cluster *c);
+/* At the start: make the machine that `meta` stands for of its file, block by block; holds the loop up. */
+int holt__snapshot_file_load(struct holt_cluster *c, const struct holt_raft_snapshot *meta,
+                             struct holt__machine *out, struct holt_err *err);
+/* At the start: remove what a crash left behind, and snapshots that the log does not name. */
+int holt__snapshot_file_clean(struct holt_cluster *c, struct holt_err *err);
 
 /* --- disk.c; all do nothing, and succeed, in memory --------------------------------------------------------
  */
@@ -333,8 +397,5 @@ int holt__disk_renew(struct holt_cluster *c, struct holt_err *err);
 /* For the status. */
 const char *holt__disk_state(const struct holt_cluster *c);
 int holt__disk_persist(struct holt_cluster *c, const struct holt_raft_persist *persist);
-/* Write it to its file; `bytes` are taken and come back with holt__snapshot_written. */
-void holt__disk_write_snapshot(struct holt_cluster *c, const struct holt_raft_snapshot *meta, uint32_t crc,
-                               struct holt_writer *bytes);
 
 #endif /* HOLT_CLUSTER_CLUSTER_IMPL_H */

@@ -1,14 +1,13 @@
-/* disk.c - a member's folder: who it is, its log, its snapshots.
+/* disk.c - a member's folder: who it is, and its log. Its snapshots: snapshot_file.c.
  *
- *   identity            id, flags, pledge: written aside and renamed, before anything is said that depends on
- * it log-ID/             the segment log of that incarnation (store/) snapshot-ID-INDEX   a snapshot with its
- * checksum, written aside and renamed
+ *   identity    id, flags, pledge: written aside and renamed, before anything is said that depends on it
+ *   log-ID/     the segment log of that incarnation (store/)
  *
  * - At start: the identity names the log; the log names the snapshot; both are read and checked.
  * - A log or snapshot that cannot be vouched for stays where it is; the node takes a new identity and joins
- * its cluster anew. It never begins a cluster again.
+ *   its cluster anew. It never begins a cluster again.
  * - The disk is full: nothing more is written or acknowledged, leadership goes to another; once a second what
- * is missing is written again as one piece.
+ *   is missing is written again as one piece.
  * - Any other failure of a write ends this member's part in the cluster. */
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,18 +17,7 @@
 #include "cluster/cluster_impl.h"
 #include "env/file.h"
 
-enum { IDENTITY_MAGIC = 0x44494c48, SNAPSHOT_MAGIC = 0x4e534c48, VERSION = 1, WAS_MEMBER = 1 };
-enum { SNAPSHOT_HEAD_BYTES = 16, RETRY_MS = 1000 };
-#define SNAPSHOT_BYTES_MAX ((size_t)1 << 40)
-
-/* One snapshot being written to its file. */
-struct holt__disk_job {
-  struct holt_file_job job;
-  struct holt_file_op ops[7];
-  char name[64], old[64];
-  struct holt_writer bytes, foot;
-  struct holt_cluster *cluster; /* NULL: it was closed meanwhile */
-};
+enum { IDENTITY_MAGIC = 0x44494c48, VERSION = 1, WAS_MEMBER = 1, RETRY_MS = 1000 };
 
 /* --- Small files --------------------------------------------------------------------------------------- */
 
@@ -241,105 +229,22 @@ int holt__disk_begin(struct holt_cluster *c, uint64_t cluster_id, struct holt_er
   return c->dir ? open_log(c, cluster_id, err) : 0;
 }
 
-/* --- Snapshots ----------------------------------------------------------------------------------------- */
-
-static void snapshot_name(const struct holt_cluster *c, uint64_t index, char out[64]) {
-  snprintf(out, 64, "snapshot-%016llx-%016llx", (unsigned long long)c->self, (unsigned long long)index);
-}
-
-static void on_written(struct holt_file_job *job, int status) {
-  struct holt__disk_job *d = job->arg;
-  struct holt_cluster *c = d->cluster;
-  holt_writer_free(&d->foot);
-  if (c) {
-    c->disk_job = NULL;
-    holt__snapshot_written(c, status, &d->bytes);
-  }
-  holt_writer_free(&d->bytes);
-  free(d);
-}
-
-static void write_foot(struct holt_writer *foot, const struct holt_raft_snapshot *meta) {
-  holt_write_u32(foot, SNAPSHOT_MAGIC);
-  holt_write_u32(foot, VERSION);
-  holt_raft_snapshot_encode(foot, meta);
-}
-
-void holt__disk_write_snapshot(struct holt_cluster *c, const struct holt_raft_snapshot *meta, uint32_t crc,
-                               struct holt_writer *bytes) {
-  struct holt__disk_job *d = holt_alloc(sizeof *d);
-  d->cluster = c;
-  d->bytes = *bytes;
-  memset(bytes, 0, sizeof *bytes);
-  write_foot(&d->foot, meta);
-  holt_write_u32(&d->foot, crc);
-  holt_write_u32(&d->foot, holt_crc32c(0, d->foot.data, d->foot.len));
-  snapshot_name(c, meta->index, d->name);
-  snapshot_name(c, c->snapshot_before, d->old);
-  struct holt_file_op ops[] = {
-      {.type = HOLT_FILE_CREATE, .name = "snapshot"},
-      {.type = HOLT_FILE_WRITE, .name = "snapshot", .data = d->bytes.data, .len = d->bytes.len},
-      {.type = HOLT_FILE_WRITE,
-       .name = "snapshot",
-       .offset = d->bytes.len,
-       .data = d->foot.data,
-       .len = d->foot.len},
-      {.type = HOLT_FILE_SYNC, .name = "snapshot"},
-      {.type = HOLT_FILE_RENAME, .name = "snapshot", .to = d->name},
-      {.type = HOLT_FILE_SYNC_DIR},
-      {.type = HOLT_FILE_UNLINK, .name = d->old},
-  };
-  memcpy(d->ops, ops, sizeof ops);
-  d->job =
-      (struct holt_file_job){.ops = d->ops, .count = c->snapshot_before ? 7 : 6, .cb = on_written, .arg = d};
-  c->disk_job = d;
-  c->snapshot_before = c->snapshot_now;
-  c->snapshot_now = meta->index;
-  holt_dir_submit(c->dir, &d->job);
-}
-
-/* The foot of a snapshot's file: sizes, what it stands for, checksums. */
-static int check_snapshot(const struct holt_raft_snapshot *meta, struct holt_buf file,
-                          struct holt_buf *bytes) {
-  struct holt_writer foot = {0};
-  write_foot(&foot, meta);
-  size_t foot_len = foot.len + 8;
-  int rc = HOLT_ECORRUPT;
-  if (file.len == meta->size_bytes + foot_len) {
-    const uint8_t *at = file.data + meta->size_bytes;
-    bool is_ours = memcmp(at, foot.data, foot.len) == 0;
-    bool is_foot = holt_get_u32(at + foot.len + 4) == holt_crc32c(0, at, foot.len + 4);
-    bool is_body = holt_get_u32(at + foot.len) == holt_crc32c(0, file.data, meta->size_bytes);
-    if (is_ours && is_foot && is_body) rc = 0;
-  }
-  holt_writer_free(&foot);
-  *bytes = holt_buf(file.data, meta->size_bytes);
-  return rc;
-}
+/* --- Opening ------------------------------------------------------------------------------------------- */
 
 static int load_snapshot(struct holt_cluster *c, const struct holt_raft_snapshot *meta,
                          struct holt_err *err) {
-  char name[64];
-  struct holt_writer file = {0};
-  struct holt_buf bytes;
-  snapshot_name(c, meta->index, name);
-  int rc = holt_dir_read(c->dir, name, SNAPSHOT_BYTES_MAX, &file, err);
-  if (rc == 0) rc = check_snapshot(meta, holt_buf(file.data, file.len), &bytes);
-  if (rc == 0) rc = holt__snapshot_adopt(c, meta, bytes);
-  holt_writer_free(&file);
-  if (rc != 0)
-    return holt_err_set(err, HOLT_ECORRUPT, "%s/%s is missing or damaged", holt_dir_path(c->dir), name);
-  c->snapshot_now = meta->index;
-  return 0;
+  struct holt__machine machine;
+  int rc = holt__snapshot_file_load(c, meta, &machine, err);
+  if (rc == 0) holt__snapshot_adopt(c, meta, &machine);
+  return rc;
 }
-
-/* --- Opening ------------------------------------------------------------------------------------------- */
 
 static int restore(struct holt_cluster *c, struct holt_err *err) {
   struct holt_wal_restored restored;
   int rc = holt_store_restore(c->store, &restored, err);
   if (rc != 0) return rc;
   if (restored.restore.snapshot) rc = load_snapshot(c, restored.restore.snapshot, err);
+  if (rc == 0) rc = holt__snapshot_file_clean(c, err);
   if (rc == 0) {
     rc = holt__cluster_resume(c, holt_store_state(c->store)->cluster, &restored.restore);
     if (rc != 0) holt_err_set(err, HOLT_ECORRUPT, "%s: the log makes no sense", holt_dir_path(c->dir));
@@ -395,7 +300,7 @@ const char *holt__disk_state(const struct holt_cluster *c) {
 void holt__disk_close(struct holt_cluster *c) {
   if (!c->dir) return;
   holt_timer_stop(&c->full_timer);
-  if (c->disk_job) c->disk_job->cluster = NULL;
+  holt__snapshot_file_forget(c);
   close_store(c);
   holt_dir_close(c->dir, NULL, NULL);
   c->dir = NULL;

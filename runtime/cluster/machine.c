@@ -226,6 +226,12 @@ size_t holt__freeze_read(struct holt__freeze *freeze, uint8_t *out, size_t cap) 
   return len;
 }
 
+void holt__freeze_share(const struct holt__freeze *from, struct holt__freeze *to) {
+  memset(to, 0, sizeof *to);
+  holt_write_bytes(&to->head, from->head.data, from->head.len);
+  to->frozen = holt_frozen_share(from->frozen);
+}
+
 void holt__freeze_close(struct holt__freeze *freeze) {
   holt_writer_free(&freeze->head);
   holt_frozen_free(freeze->frozen);
@@ -266,20 +272,19 @@ int holt__thaw_feed(struct holt__thaw *thaw, struct holt_buf piece) {
 int holt__thaw_finish(struct holt__thaw *thaw, struct holt__machine *out) {
   struct holt_collections *collections;
   int rc = thaw->has_head ? holt_restore_finish(thaw->restore, &collections) : HOLT_EPROTOCOL;
-  if (rc == 0) {
-    holt_collections_free(thaw->machine.collections);
-    thaw->machine.collections = collections;
-    *out = thaw->machine;
-    holt__machine_init(&thaw->machine);
-  }
-  holt__thaw_close(thaw);
-  return rc;
+  if (rc != 0) return rc;
+  holt_collections_free(thaw->machine.collections); /* an empty one */
+  thaw->machine.collections = collections;
+  *out = thaw->machine;
+  holt__machine_init(&thaw->machine);
+  return 0;
 }
 
-void holt__thaw_close(struct holt__thaw *thaw) {
-  if (!thaw->restore) return;
+struct holt_collections *holt__thaw_close(struct holt__thaw *thaw) {
+  if (!thaw->restore) return NULL;
+  struct holt_collections *made = holt_restore_abandon(thaw->restore);
   holt__machine_free(&thaw->machine);
   holt_writer_free(&thaw->head);
-  holt_restore_free(thaw->restore);
   memset(thaw, 0, sizeof *thaw);
+  return made;
 }

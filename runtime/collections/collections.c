@@ -21,22 +21,33 @@ struct holt_collections *holt_collections_new(void) {
   return holt_alloc(sizeof(struct holt_collections));
 }
 
-void holt_collections_free(struct holt_collections *c) {
-  if (!c) return;
-  for (size_t i = 0; i < c->count; i++) {
-    holt_tree_clear(&c->objects[i]->tree);
-    free((void *)(uintptr_t)c->objects[i]->options.data);
-    free(c->objects[i]);
+static void object_free(struct holt_object *object) {
+  free((void *)(uintptr_t)object->options.data);
+  free(object);
+}
+
+bool holt_collections_free_some(struct holt_collections *c) {
+  if (holt_grave_dig(&c->grave, DIG_NODES)) return true;
+  for (int left = DIG_OBJECTS; left > 0 && c->count > 0; left--) {
+    struct holt_object *object = c->objects[--c->count];
+    holt_tree_bury(&object->tree, &c->grave);
+    object_free(object);
   }
+  if (c->count > 0 || c->grave.count > 0) return true;
   free(c->objects);
   free(c->watches);
   holt_map_free(&c->by_name);
   holt_grave_free(&c->grave);
   free(c);
+  return false;
+}
+
+void holt_collections_free(struct holt_collections *c) {
+  while (c && holt_collections_free_some(c)) continue;
 }
 
 bool holt_collections_tidy(struct holt_collections *c) {
-  return holt_grave_dig(&c->grave, 256);
+  return holt_grave_dig(&c->grave, DIG_NODES);
 }
 
 void holt_collections_on_change(struct holt_collections *c, holt_change_cb cb, void *arg) {

@@ -37,7 +37,11 @@ struct holt_object {
 };
 
 struct holt_collections *holt_collections_new(void);
+/* With millions of entries that takes long: see holt_collections_free_some. */
 void holt_collections_free(struct holt_collections *c);
+/* Free a bounded piece of it (about 256 nodes of its trees). False: all of it is gone, `c` too. Once begun,
+ * `c` is good for nothing else. */
+bool holt_collections_free_some(struct holt_collections *c);
 
 /* --- Commands ------------------------------------------------------------------------------------------ */
 
@@ -148,8 +152,12 @@ bool holt_collections_tidy(struct holt_collections *c);
 struct holt_frozen; /* the state as it was */
 
 struct holt_frozen *holt_collections_freeze(const struct holt_collections *c);
+/* The same state once more, read from its beginning; at no cost. Returned: the caller's. */
+struct holt_frozen *holt_frozen_share(const struct holt_frozen *frozen);
 void holt_frozen_free(struct holt_frozen *frozen);
-/* How many bytes it will give in all. */
+/* The same a bounded piece at a time; false: all of it is gone. Once begun, good for nothing else. */
+bool holt_frozen_free_some(struct holt_frozen *frozen);
+/* How many bytes it gives in all: known at once. Equal states give equal bytes. */
 uint64_t holt_frozen_size(const struct holt_frozen *frozen);
 /* The next bytes, at most `cap`; 0 at the end. */
 size_t holt_frozen_read(struct holt_frozen *frozen, uint8_t *out, size_t cap);
@@ -158,6 +166,8 @@ struct holt_restore;
 
 struct holt_restore *holt_restore_new(void);
 void holt_restore_free(struct holt_restore *restore);
+/* Free it but for what it has made so far, which is returned: the caller's, to be freed in pieces. */
+struct holt_collections *holt_restore_abandon(struct holt_restore *restore);
 /* Take the next piece, cut anywhere. HOLT_EPROTOCOL: not a snapshot, or a damaged one. */
 int holt_restore_feed(struct holt_restore *restore, struct holt_buf piece);
 /* All pieces are in: the machine they make, the caller's; `restore` is empty then. HOLT_EPROTOCOL: something

@@ -5,6 +5,8 @@
 #include "base/map.h"
 #include "collections/collections.h"
 
+enum { DIG_NODES = 256, DIG_OBJECTS = 64 }; /* one piece of freeing */
+
 /* Who waits for an object that does not exist yet. */
 struct holt__watch {
   char name[256];

@@ -19,13 +19,22 @@ struct frozen_object {
   struct holt_tree tree;   /* shared */
 };
 
-struct holt_frozen {
+/* What was frozen: the same for all who read it. */
+struct frozen_state {
+  uint32_t refs;
   struct frozen_object *objects;
-  size_t count, at; /* at: the object being written */
+  size_t count;
+  uint64_t hash, size;
+  struct holt_grave grave; /* while it is being freed */
+};
+
+struct holt_frozen {
+  struct frozen_state *state;
+  size_t at; /* the object being written; SIZE_MAX: before the first */
+  bool has_head;
   struct holt_cursor cursor;
   struct holt_writer piece; /* what is due and did not fit yet */
   size_t piece_at;
-  uint64_t size;
 };
 
 static void write_object_head(struct holt_writer *out, const struct holt_object *object) {
@@ -39,58 +48,97 @@ static void write_object_head(struct holt_writer *out, const struct holt_object 
   holt_write_u64(out, object->tree.count);
 }
 
-struct holt_frozen *holt_collections_freeze(const struct holt_collections *c) {
+static struct holt_frozen *frozen_new(struct frozen_state *state) {
   struct holt_frozen *frozen = holt_alloc(sizeof *frozen);
-  frozen->count = c->count;
-  frozen->objects = holt_alloc((c->count + 1) * sizeof *frozen->objects);
-  holt_write_u32(&frozen->piece, MAGIC);
-  holt_write_u32(&frozen->piece, VERSION);
-  holt_write_u64(&frozen->piece, c->count);
-  holt_write_u64(&frozen->piece, c->hash);
-  frozen->size = HEAD_BYTES;
-  for (size_t i = 0; i < c->count; i++) {
-    struct frozen_object *object = &frozen->objects[i];
-    object->tree = holt_tree_share(&c->objects[i]->tree);
-    write_object_head(&object->head, c->objects[i]);
-    frozen->size += object->head.len + object->tree.bytes + object->tree.count * (uint64_t)ITEM_HEAD_BYTES;
-  }
-  frozen->at = SIZE_MAX; /* before the first */
+  frozen->state = state;
+  frozen->at = SIZE_MAX;
+  state->refs++;
   return frozen;
 }
 
-void holt_frozen_free(struct holt_frozen *frozen) {
-  if (!frozen) return;
-  for (size_t i = 0; i < frozen->count; i++) {
-    holt_writer_free(&frozen->objects[i].head);
-    holt_tree_clear(&frozen->objects[i].tree);
+struct holt_frozen *holt_collections_freeze(const struct holt_collections *c) {
+  struct frozen_state *state = holt_alloc(sizeof *state);
+  state->count = c->count;
+  state->objects = holt_alloc((c->count + 1) * sizeof *state->objects);
+  state->hash = c->hash;
+  state->size = HEAD_BYTES;
+  for (size_t i = 0; i < c->count; i++) {
+    struct frozen_object *object = &state->objects[i];
+    object->tree = holt_tree_share(&c->objects[i]->tree);
+    write_object_head(&object->head, c->objects[i]);
+    state->size += object->head.len + object->tree.bytes + object->tree.count * (uint64_t)ITEM_HEAD_BYTES;
   }
-  free(frozen->objects);
+  return frozen_new(state);
+}
+
+struct holt_frozen *holt_frozen_share(const struct holt_frozen *frozen) {
+  return frozen_new(frozen->state);
+}
+
+/* The last who held it is gone. False once nothing is left. */
+static bool free_state(struct frozen_state *state) {
+  if (holt_grave_dig(&state->grave, DIG_NODES)) return true;
+  for (int left = DIG_OBJECTS; left > 0 && state->count > 0; left--) {
+    struct frozen_object *object = &state->objects[--state->count];
+    holt_tree_bury(&object->tree, &state->grave);
+    holt_writer_free(&object->head);
+  }
+  if (state->count > 0 || state->grave.count > 0) return true;
+  holt_grave_free(&state->grave);
+  free(state->objects);
+  free(state);
+  return false;
+}
+
+bool holt_frozen_free_some(struct holt_frozen *frozen) {
+  if (frozen->state->refs > 1)
+    frozen->state->refs--;
+  else if (free_state(frozen->state))
+    return true;
   holt_writer_free(&frozen->piece);
   free(frozen);
+  return false;
+}
+
+void holt_frozen_free(struct holt_frozen *frozen) {
+  while (frozen && holt_frozen_free_some(frozen)) continue;
 }
 
 uint64_t holt_frozen_size(const struct holt_frozen *frozen) {
-  return frozen->size;
+  return frozen->state->size;
 }
 
-/* Put the next item, or the next object's head, into `piece`. False at the end. */
+static void write_head(struct holt_frozen *frozen) {
+  holt_write_u32(&frozen->piece, MAGIC);
+  holt_write_u32(&frozen->piece, VERSION);
+  holt_write_u64(&frozen->piece, frozen->state->count);
+  holt_write_u64(&frozen->piece, frozen->state->hash);
+  frozen->has_head = true;
+}
+
+static void write_item(struct holt_frozen *frozen, const struct holt_item *item) {
+  holt_write_u64(&frozen->piece, item->revision);
+  holt_write_u32(&frozen->piece, item->key_len);
+  holt_write_u32(&frozen->piece, item->value_len);
+  holt_write_bytes(&frozen->piece, item->bytes, item->key_len + item->value_len);
+}
+
+/* Put the head, the next item, or the next object's head into `piece`. False at the end. */
 static bool refill(struct holt_frozen *frozen) {
+  struct frozen_state *state = frozen->state;
   frozen->piece.len = frozen->piece_at = 0;
-  struct holt_item *item = frozen->at == SIZE_MAX ? NULL : holt_cursor_next(&frozen->cursor);
-  if (item) {
-    holt_write_u64(&frozen->piece, item->revision);
-    holt_write_u32(&frozen->piece, item->key_len);
-    holt_write_u32(&frozen->piece, item->value_len);
-    holt_write_bytes(&frozen->piece, item->bytes, item->key_len + item->value_len);
+  if (!frozen->has_head) {
+    write_head(frozen);
     return true;
   }
-  frozen->at++;
-  if (frozen->at >= frozen->count) {
-    frozen->at = frozen->count - 1; /* stay at the end */
-    if (frozen->count == 0) frozen->at = SIZE_MAX;
-    return false;
+  struct holt_item *item = frozen->at < state->count ? holt_cursor_next(&frozen->cursor) : NULL;
+  if (item) {
+    write_item(frozen, item);
+    return true;
   }
-  struct frozen_object *object = &frozen->objects[frozen->at];
+  if (frozen->at == state->count || state->count == 0) return false;
+  if (++frozen->at == state->count) return false; /* and stay there: SIZE_MAX + 1 is the first */
+  struct frozen_object *object = &state->objects[frozen->at];
   holt_write_bytes(&frozen->piece, object->head.data, object->head.len);
   holt_cursor_seek(&frozen->cursor, &object->tree, holt_buf(NULL, 0));
   return true;
@@ -133,6 +181,13 @@ void holt_restore_free(struct holt_restore *restore) {
   holt_collections_free(restore->c);
   holt_writer_free(&restore->kept);
   free(restore);
+}
+
+struct holt_collections *holt_restore_abandon(struct holt_restore *restore) {
+  struct holt_collections *c = restore->c;
+  restore->c = NULL;
+  holt_restore_free(restore);
+  return c;
 }
 
 static int take_head(struct holt_restore *restore, struct holt_reader *in) {

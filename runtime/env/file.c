@@ -59,7 +59,7 @@ static const char *op_word(enum holt_file_op_type type) {
 }
 
 int holt_dir_run(struct holt_dir *dir, const struct holt_file_op *ops, size_t count, struct holt_err *err) {
-  HOLT_ASSERT(is_idle(dir));
+  HOLT_ASSERT(!dir->is_closing);
   size_t failed;
   int rc = dir->ops->run(dir, ops, count, &failed);
   if (rc == 0) return 0;

@@ -63,7 +63,8 @@ void holt_dir_close(struct holt_dir *dir, void (*closed)(void *arg), void *arg);
 /* The path it was opened with, borrowed. */
 const char *holt_dir_path(const struct holt_dir *dir);
 
-/* These four hold the loop up: for start and recovery only, with no job under way. */
+/* These four hold the loop up: for start, recovery and small things; the first three with no job under way.
+ */
 
 /* The names in it, sorted, those that begin with '.' left out. `*names` is returned: free() it, once. */
 int holt_dir_list(struct holt_dir *dir, char ***names, size_t *count, struct holt_err *err);
@@ -71,7 +72,8 @@ int holt_dir_size(struct holt_dir *dir, const char *name, uint64_t *size_bytes, 
 /* Append the whole file to `into`. HOLT_ETOOLARGE beyond `max_bytes`. */
 int holt_dir_read(struct holt_dir *dir, const char *name, size_t max_bytes, struct holt_writer *into,
                   struct holt_err *err);
-/* Run operations now. Errors: HOLT_ENOSPC, HOLT_ENOTFOUND, HOLT_EPERMISSION, HOLT_EIO, HOLT_EEOF. */
+/* Run operations now, beside the job under way if there is one, which must be about other files. Errors:
+ * HOLT_ENOSPC, HOLT_ENOTFOUND, HOLT_EPERMISSION, HOLT_EIO, HOLT_EEOF. */
 int holt_dir_run(struct holt_dir *dir, const struct holt_file_op *ops, size_t count, struct holt_err *err);
 
 /* --- Jobs ----------------------------------------------------------------------------------------- */

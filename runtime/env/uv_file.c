@@ -177,6 +177,15 @@ static int run_ops(struct holt_dir *dir, const struct holt_file_op *ops, size_t 
   return 0;
 }
 
+/* Beside a job the file kept open is that job's: these operations open their own. */
+static int run_now(struct holt_dir *dir, const struct holt_file_op *ops, size_t count, size_t *failed) {
+  if (dir->running == NULL) return run_ops(dir, ops, count, failed);
+  struct uv_dir own = {.fd = ((struct uv_dir *)dir)->fd, .file = -1};
+  int rc = run_ops(&own.dir, ops, count, failed);
+  close_file(&own);
+  return rc;
+}
+
 /* --- Jobs ----------------------------------------------------------------------------------------- */
 
 static void work(uv_work_t *request) {
@@ -270,7 +279,7 @@ static void free_dir(struct holt_dir *dir) {
 }
 
 static const struct holt_dir_ops dir_ops = {
-    .list = list, .size = size_of, .run = run_ops, .start = start, .free = free_dir};
+    .list = list, .size = size_of, .run = run_now, .start = start, .free = free_dir};
 
 /* A new name lasts once its directory is synced. */
 static int sync_parent(const char *path) {

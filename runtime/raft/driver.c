@@ -24,6 +24,7 @@ void holt_raft_driver_init(struct holt_raft_driver *driver, struct holt_raft *ra
   *driver = (struct holt_raft_driver){.raft = raft, .io = *io, .arg = arg, .options = *options};
   driver->applied = driver->apply_to = driver->applied_told = applied;
   driver->snapshot_index = applied;
+  driver->apply_left = options->apply_max;
 }
 
 static void drop_held(struct holt_raft_driver *d) {
@@ -82,17 +83,19 @@ static void release(struct holt_raft_driver *d) {
   if (d->held_count == 0) d->held_head = 0;
 }
 
-/* A piece of a snapshot leaves empty from the raft: read it in. False when it is not there any more. */
+/* A piece of a snapshot leaves empty from the raft: read it in. False when it is not there, or not now. */
 static bool fill(struct holt_raft_driver *d, struct holt_raft_message *message) {
   uint32_t len = message->len;
   d->chunk.len = 0;
   uint8_t *out = holt_writer_grow(&d->chunk, len == 0 ? 1 : len);
-  if (d->io.snapshot_read(d->arg, message->snapshot, message->offset, out, &len) == 0) {
+  int rc = d->io.snapshot_read(d->arg, message->snapshot, message->offset, out, &len);
+  if (rc == 0) {
     HOLT_ASSERT(len <= message->len);
     message->data = out;
     message->len = len;
     return true;
   }
+  if (rc == HOLT_EBUSY) return false; /* as if it were lost: the next heartbeat finds that out */
   if (d->gone_count < HOLT_RAFT_MEMBERS_MAX) d->gone[d->gone_count++] = message->to;
   return false;
 }
@@ -152,20 +155,20 @@ static int step(struct holt_raft_driver *d, const struct holt_raft_event *event)
 
 /* --- What follows -------------------------------------------------------------------------------------- */
 
-static uint32_t apply(struct holt_raft_driver *d, uint32_t budget) {
-  if (d->applied < d->apply_to && d->io.may_apply != NULL && !d->io.may_apply(d->arg)) return 0;
-  while (d->applied < d->apply_to && budget > 0) {
+static void apply(struct holt_raft_driver *d) {
+  bool is_bounded = d->options.apply_max != 0;
+  if (d->applied < d->apply_to && d->io.may_apply != NULL && !d->io.may_apply(d->arg)) return;
+  while (d->applied < d->apply_to && !(is_bounded && d->apply_left == 0)) {
     const struct holt_raft_entry *entry = holt_raft_entry_at(d->raft, d->applied + 1);
     if (entry == NULL) {
       d->fatal = "an entry to be applied is not in memory";
-      return 0;
+      return;
     }
     d->io.apply(d->arg, entry);
     d->applied++;
     d->bytes_since += entry->len;
-    budget--;
+    if (is_bounded) d->apply_left--;
   }
-  return budget;
 }
 
 static bool wants_snapshot(const struct holt_raft_driver *d) {
@@ -248,10 +251,9 @@ static int tell(struct holt_raft_driver *d, uint64_t now_ms) {
 
 /* Round and round, until the raft has nothing more to say. */
 static int settle(struct holt_raft_driver *d, uint64_t now_ms) {
-  uint32_t budget = d->options.apply_max == 0 ? UINT32_MAX : d->options.apply_max;
   for (;;) {
     if (d->fatal != NULL) return HOLT_EINTERNAL;
-    if (!d->is_storing) budget = apply(d, budget);
+    if (!d->is_storing) apply(d);
     if (d->fatal != NULL) return HOLT_EINTERNAL;
     int rc = tell(d, now_ms);
     if (rc == HOLT_ENOMEM) return 0; /* still due: repeated at the next call */
@@ -324,6 +326,7 @@ int holt_raft_driver_snapshot_stored(struct holt_raft_driver *driver, int code, 
 }
 
 int holt_raft_driver_turn(struct holt_raft_driver *driver, uint64_t now_ms) {
+  driver->apply_left = driver->options.apply_max;
   return settle(driver, now_ms);
 }
 

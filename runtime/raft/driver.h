@@ -25,8 +25,8 @@ struct holt_raft_driver_io {
   /* Freeze the state as it is now, which is what `snapshot` (borrowed) stands for; write it, keep the one
    * before; then holt_raft_driver_snapshot_taken. An error: try again later. */
   int (*snapshot_take)(void *arg, const struct holt_raft_snapshot *snapshot);
-  /* Copy up to *len bytes at `offset` of the snapshot into `out`; *len: how many. HOLT_E*: not there any
-   * more. */
+  /* Copy up to *len bytes at `offset` of the snapshot into `out`; *len: how many. HOLT_EBUSY: not now, the
+   * piece is asked for again after a heartbeat; other HOLT_E*: not there any more. */
   int (*snapshot_read)(void *arg, const struct holt_raft_snapshot *snapshot, uint64_t offset, uint8_t *out,
                        uint32_t *len);
   /* Store a piece (borrowed) that arrived; after the last one make it durable, put the state machine in its
@@ -43,7 +43,7 @@ struct holt_raft_driver_options {
   uint64_t snapshot_entries; /* take one after that many entries applied; 0: never for their number */
   uint64_t snapshot_bytes;   /* or that many bytes of them; 0: never for their size */
   size_t held_bytes_max;     /* of messages that wait for a persist; beyond, they are lost (Raft copes) */
-  uint32_t apply_max;        /* entries applied in one turn; 0: all. See holt_raft_driver_turn */
+  uint32_t apply_max;        /* entries applied from one holt_raft_driver_turn to the next; 0: all */
 };
 
 /* A message that waits: the head, then `len` bytes in the ring. */
@@ -62,6 +62,7 @@ struct holt_raft_driver {
   struct holt_raft_driver_options options;
   uint64_t deadline_ms; /* when holt_raft_driver_time is due */
   uint64_t applied, apply_to;
+  uint32_t apply_left; /* of apply_max */
   uint64_t lost_messages, snapshots_taken, snapshots_stored;
   const char *fatal; /* see holt_raft_update: nothing is performed any more */
 
@@ -106,7 +107,7 @@ int holt_raft_driver_snapshot_taken(struct holt_raft_driver *driver, int code, u
                                     uint64_t now_ms);
 /* The received snapshot is durable and the state machine stands at it, or `code` says why not. */
 int holt_raft_driver_snapshot_stored(struct holt_raft_driver *driver, int code, uint64_t now_ms);
-/* Go on applying what apply_max left. */
+/* Another turn of the loop: go on applying what apply_max left. */
 int holt_raft_driver_turn(struct holt_raft_driver *driver, uint64_t now_ms);
 bool holt_raft_driver_has_work(const struct holt_raft_driver *driver);
 

@@ -1,5 +1,6 @@
 /* log.c - the entries in memory: one flat array that moves its head when the front is dropped, so that every
- * range of entries is contiguous and an append message can point into it. */
+ * range of entries is contiguous and an append message can point into it. The data of what was dropped is
+ * freed a little at each step: a snapshot may drop a million entries at once. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -20,23 +21,35 @@ static void drop_data(struct holt_raft *r, struct holt_raft_entry *entry) {
   r->log.bytes -= entry->len;
 }
 
+void holt__raft_log_sweep(struct holt_raft *r, size_t count) {
+  struct holt__raft_log *log = &r->log;
+  for (; count > 0 && log->dropped > 0; count--, log->dropped--) {
+    const uint8_t *data = log->entries[log->head - log->dropped].data;
+    if (data) holt__raft_alloc(r, (void *)(uintptr_t)data, 0);
+  }
+  if (log->count == 0 && log->dropped == 0) log->head = 0;
+}
+
 /* Move everything to the front of the array. */
 static void close_gap(struct holt__raft_log *log) {
-  if (log->head == 0) return;
-  memmove(log->entries, log->entries + log->head, log->count * sizeof *log->entries);
-  memmove(log->slots, log->slots + log->head, log->count * sizeof *log->slots);
-  log->head = 0;
+  size_t from = log->head - log->dropped;
+  if (from == 0) return;
+  memmove(log->entries, log->entries + from, (log->dropped + log->count) * sizeof *log->entries);
+  memmove(log->slots + log->dropped, log->slots + log->head, log->count * sizeof *log->slots);
+  log->head = log->dropped;
 }
 
 int holt__raft_log_reserve(struct holt_raft *r, size_t count) {
   struct holt__raft_log *log = &r->log;
+  holt__raft_log_sweep(r, 2 * count); /* freed faster than filled */
   if (log->head + log->count + count <= log->cap) return 0;
-  if (log->head >= log->count && log->count + count <= log->cap) {
+  size_t kept = log->dropped + log->count;
+  if (log->head - log->dropped >= kept && kept + count <= log->cap) {
     close_gap(log);
     return 0;
   }
   size_t cap = log->cap ? log->cap : 64;
-  while (cap < log->count + count) cap *= 2;
+  while (cap < kept + count) cap *= 2;
   if (cap > log->cap) {
     struct holt_raft_entry *entries = holt__raft_alloc(r, log->entries, cap * sizeof *entries);
     if (!entries) return HOLT_ENOMEM;
@@ -52,6 +65,7 @@ int holt__raft_log_reserve(struct holt_raft *r, size_t count) {
 
 void holt__raft_log_free(struct holt_raft *r) {
   struct holt__raft_log *log = &r->log;
+  holt__raft_log_sweep(r, SIZE_MAX);
   for (size_t i = 0; i < log->count; i++) drop_data(r, &log->entries[log->head + i]);
   if (log->entries) holt__raft_alloc(r, log->entries, 0);
   if (log->slots) holt__raft_alloc(r, log->slots, 0);
@@ -125,13 +139,13 @@ void holt__raft_log_compact(struct holt_raft *r, uint64_t index, uint64_t term) 
       log->tagged--;
     }
     log->base_term = entry->term;
-    drop_data(r, entry);
+    log->bytes -= entry->len;
+    log->dropped++;
     log->head++;
     log->count--;
     log->base_index++;
   }
   if (log->count == 0) {
-    log->head = 0;
     log->base_index = index;
     log->base_term = term;
   }

@@ -18,6 +18,7 @@ struct holt__raft_log {
   struct holt_raft_entry *entries; /* entries[head + i] has index base_index + 1 + i; data is ours */
   struct holt__raft_slot *slots;   /* beside them */
   size_t head, count, cap;
+  size_t dropped;                 /* entries before the head whose data is still to be freed */
   uint64_t base_index, base_term; /* the entry before the first one kept */
   uint64_t bytes;                 /* of all data */
   size_t tagged;                  /* slots with a tag */
@@ -144,6 +145,8 @@ void holt__raft_log_push(struct holt_raft *r, const struct holt_raft_entry *entr
 void holt__raft_log_truncate(struct holt_raft *r, uint64_t index);
 /* Forget everything up to `index`, which has `term`; beyond the end: the log is empty after it. */
 void holt__raft_log_compact(struct holt_raft *r, uint64_t index, uint64_t term);
+/* Free the data of up to `count` entries that were dropped. */
+void holt__raft_log_sweep(struct holt_raft *r, size_t count);
 /* After more became durable: entries count as stable by the persist that wrote them, never by their index. */
 void holt__raft_log_advance_stable(struct holt_raft *r);
 /* Copy `count` entries' data; HOLT_ENOMEM: nothing is held. They wait in r->copies. */

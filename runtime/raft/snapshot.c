@@ -11,14 +11,27 @@
 
 /* --- Sending ------------------------------------------------------------------------------------------- */
 
+static bool is_alive(const struct holt_raft *r, const struct holt__raft_progress *p) {
+  return r->now_ms < p->heard_ms + 2 * (uint64_t)r->options.election_ms;
+}
+
 static bool is_being_sent(const struct holt_raft *r) {
   if (r->role != HOLT_RAFT_LEADER || r->sending.index == 0) return false;
   for (size_t i = 0; i < r->progress_count; i++) {
     const struct holt__raft_progress *p = &r->progress[i];
-    bool is_alive = r->now_ms < p->heard_ms + 2 * (uint64_t)r->options.election_ms;
-    if (p->state == PROGRESS_SNAPSHOT && p->snapshot_index == r->sending.index && is_alive) return true;
+    if (p->state == PROGRESS_SNAPSHOT && p->snapshot_index == r->sending.index && is_alive(r, p)) return true;
   }
   return false;
+}
+
+/* Where a living member that is catching up by the log has got to, when that lies before `to`. */
+static uint64_t slowest(const struct holt_raft *r, uint64_t to) {
+  for (size_t i = 0; i < r->progress_count && r->role == HOLT_RAFT_LEADER; i++) {
+    const struct holt__raft_progress *p = &r->progress[i];
+    bool is_by_log = p->state != PROGRESS_SNAPSHOT && p->match >= r->log.base_index;
+    if (is_by_log && is_alive(r, p) && p->match < to) to = p->match;
+  }
+  return to;
 }
 
 void holt__raft_send_snapshot(struct holt_raft *r, struct holt__raft_progress *p) {
@@ -170,6 +183,9 @@ int holt__raft_snapshot_taken(struct holt_raft *r, const struct holt_raft_snapsh
   uint64_t keep = r->options.keep_entries, to = snapshot->index > keep ? snapshot->index - keep : 0;
   if (is_being_sent(r) && r->sending.index < to)
     to = r->sending.index; /* its receiver needs what follows it */
+  /* Whoever has just received a state is far behind; another one would put it behind again. But only as long
+   * as the log takes less room than the state. */
+  if (r->log.bytes <= snapshot->size_bytes) to = slowest(r, to);
   if (to > r->log.base_index) holt__raft_log_compact(r, to, holt__raft_log_term(r, to));
   return 0;
 }

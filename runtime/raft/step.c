@@ -7,6 +7,8 @@
 
 #include "raft/raft_impl.h"
 
+enum { SWEEP_ENTRIES = 256 }; /* dropped entries freed at each step */
+
 /* --- Effects ------------------------------------------------------------------------------------------- */
 
 struct holt_raft_output *holt__raft_out(struct holt_raft *r, uint8_t type, uint64_t to) {
@@ -420,6 +422,7 @@ static void begin(struct holt_raft *r, const struct holt_raft_event *event) {
 
 int holt_raft_step(struct holt_raft *r, const struct holt_raft_event *event,
                    struct holt_raft_update *update) {
+  holt__raft_log_sweep(r, SWEEP_ENTRIES);
   if (event->type == HOLT_RAFT_EV_RECEIVE && !is_sound(r, event->message)) {
     r->refused_messages++;
     begin(r, event);

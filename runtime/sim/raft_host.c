@@ -124,7 +124,8 @@ static int io_snapshot_read(void *arg, const struct holt_raft_snapshot *snapshot
                             uint8_t *out, uint32_t *len) {
   struct rsim_host *h = arg;
   struct rsim_file *file = holt__rsim_disk_file(&h->self->disk, snapshot->index);
-  if (file == NULL || snapshot_fails(h->world, 20000)) return HOLT_ENOTFOUND;
+  if (file == NULL) return HOLT_ENOTFOUND;
+  if (snapshot_fails(h->world, 20000)) return offset / 16 % 2 == 1 ? HOLT_EBUSY : HOLT_ENOTFOUND;
   if (offset > file->len) return HOLT_EINVAL;
   if (*len > file->len - offset) *len = (uint32_t)(file->len - offset);
   memcpy(out, file->bytes + offset, *len);

@@ -23,6 +23,7 @@ struct room {
   uint64_t snapshot_entries;
   uint32_t segment_bytes, keep_entries;                                    /* of logs; 0: as usual */
   void (*on_cluster)(void *arg, const struct holt_cluster_notice *notice); /* NULL: only printed */
+  uint32_t block_bytes;
   struct station stations[NODES_MAX];
   int count;
 };
@@ -85,6 +86,7 @@ static inline void start(struct room *room, int i, uint32_t members) {
   if (room->is_durable) config.cluster.directory = "data";
   config.cluster.segment_bytes = room->segment_bytes;
   config.cluster.keep_entries = room->keep_entries;
+  config.cluster.block_bytes = room->block_bytes;
   if (room->snapshot_entries) config.cluster.snapshot_entries = room->snapshot_entries;
   struct holt_err err;
   char address[32];

@@ -306,6 +306,7 @@ static void run_seed(uint64_t seed, uint64_t *done, uint64_t *events) {
   run.room = room_new(seed);
   run.room->is_durable = chance(&run, 60);
   run.room->snapshot_entries = chance(&run, 50) ? 5 + holt_rand_below(&run.rand, 100) : 0;
+  if (seed % 3 != 0) run.room->block_bytes = 16U << (seed % 7); /* a snapshot is of many blocks */
   for (uint32_t k = 0; k < CLIENTS; k++) run.clients[k] = (struct client){.run = &run, .number = k};
   for (int i = 0; i < run.count; i++) start(run.room, i, (uint32_t)run.count);
   for (int i = 0; i < run.count; i++) ready(run.room, i, 20000);

@@ -255,6 +255,8 @@ static void a_bounded_turn_leaves_the_rest_for_the_next(void **state) {
   holt_raft_driver_time(&w.driver, now);
   assert_string_equal("persist 2, apply 1", w.story);
   assert_true(holt_raft_driver_has_work(&w.driver));
+  holt_raft_driver_time(&w.driver, now); /* the same turn still */
+  assert_string_equal("persist 2, apply 1", w.story);
   holt_raft_driver_turn(&w.driver, now);
   assert_string_equal("persist 2, apply 1, apply 2", w.story);
   assert_false(holt_raft_driver_has_work(&w.driver));
