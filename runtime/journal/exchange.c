@@ -31,13 +31,19 @@ static void post(struct holt_journal *j, const struct holt__exchange *x) {
   holt_msg_release(msg);
 }
 
-static void tell_all(struct holt_journal *j, struct holt__exchange *x) {
-  uint32_t chain = 0, author = 0;
+static void tell_horizons(struct holt_journal *j, struct holt__exchange *x) {
+  uint32_t author = 0;
   begin_message(j, 0);
   while (holt__keep_horizon(j, &author, &j->out)) {
     post(j, x);
     begin_message(j, 0);
   }
+  x->owes_horizons = false;
+}
+
+static void tell_all(struct holt_journal *j, struct holt__exchange *x) {
+  uint32_t chain = 0;
+  tell_horizons(j, x);
   begin_message(j, x->asks ? ASKS : 0);
   while (holt_dag_have_all(j->dag, &chain, &j->out)) {
     post(j, x);
@@ -111,6 +117,11 @@ void holt__exchange_again(struct holt_journal *j, uint64_t source) {
     struct holt__exchange *x = HOLT_CONTAINER(at, struct holt__exchange, node);
     if (x->station->source == source) x->owes_have = true;
   }
+}
+
+void holt__exchange_horizons(struct holt_journal *j) {
+  HOLT_LIST_EACH(&j->exchanges, at, next)
+  HOLT_CONTAINER(at, struct holt__exchange, node)->owes_horizons = true;
 }
 
 void holt__exchange_admitted(struct holt_journal *j, const struct holt_dag_admitted *admitted) {
@@ -337,6 +348,7 @@ void holt__exchange_turn(struct holt_journal *j) {
     struct holt__exchange *x = HOLT_CONTAINER(at, struct holt__exchange, node);
     struct holt_dag_ref ref;
     if (x->station->link == NULL || !holt_link_is_up(x->station->link)) continue;
+    if (x->owes_horizons) tell_horizons(j, x); /* before what rests on them */
     if (x->owes_have && is_quiet) tell_all(j, x);
     while (holt_dag_link_next_want(x->link, &ref)) ask(j, x, &ref);
     is_more = pump(j, x) || is_more;

@@ -94,6 +94,7 @@ struct holt__exchange {
   uint64_t range_next, range_to; /* what was asked for: numbers of range_chain */
   uint32_t range_chain;          /* HOLT_DAG_NO_CHAIN: none */
   bool owes_have, asks;          /* a full one; and asks for theirs */
+  bool owes_horizons;
 };
 
 /* Own entries that are sealed together: hashed, linked, the last of each run signed. */
@@ -254,6 +255,8 @@ void holt__exchange_news(struct holt_journal *journal, const struct holt_dag_ref
 /* Everything anew, with everybody; with the neighbour of that source. */
 void holt__exchange_restart(struct holt_journal *journal);
 void holt__exchange_again(struct holt_journal *journal, uint64_t source);
+/* Horizons here have moved: everybody is to be told. */
+void holt__exchange_horizons(struct holt_journal *journal);
 /* Somebody is to be told what is durable: let the commits end first. */
 bool holt__exchange_wants_quiet(const struct holt_journal *journal);
 
@@ -263,6 +266,12 @@ int holt__journal_record(struct holt_journal *journal, enum holt_book_kind kind,
 /* An entry's bytes, appended to `out`; its position (0: it is only kept by number). Both may be NULL. */
 int holt__journal_entry(struct holt_journal *journal, uint32_t chain, uint64_t number,
                         struct holt_writer *out, uint64_t *position);
+
+/* write.c */
+/* What the index has admitted is written with the next commit, and told. `own` is the run that was offered,
+ * which `inbound` brought, or NULL; `inbound` is done with once that is written, or now. */
+void holt__journal_take(struct holt_journal *journal, const struct holt_dag_result *result,
+                        const struct holt_dag_run *own, struct holt__inbound *inbound);
 
 /* keep.c */
 /* Retention: true when the next commit drops entries. */

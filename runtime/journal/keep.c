@@ -71,6 +71,7 @@ static void cut(struct holt_journal *j, uint64_t up_to) {
   free(refs);
   free(cuts);
   j->commit.cut_to = up_to;
+  holt__exchange_horizons(j);
 }
 
 bool holt__keep_look(struct holt_journal *j) {
@@ -93,13 +94,8 @@ bool holt__keep_horizon(struct holt_journal *j, uint32_t *author_number, struct 
   struct holt_writer payload = {0};
   uint8_t *refs = NULL;
   for (; *author_number < authors && count < HOLT_DAG_HORIZON_REFS; ++*author_number) {
-    struct holt_dag_author author;
     struct holt_dag_ref ref;
-    holt_dag_author(j->dag, *author_number, &author);
-    if (author.horizon == 0) continue;
-    memcpy(ref.author, author.key, sizeof ref.author);
-    memcpy(ref.hash, author.horizon_hash, sizeof ref.hash);
-    ref.number = author.horizon;
+    if (!holt_dag_horizon_ref(j->dag, *author_number, &ref)) continue;
     refs = holt_realloc(refs, (size_t)(count + 1) * HOLT_DAG_REF);
     holt_dag_ref_write(refs + (size_t)count++ * HOLT_DAG_REF, &ref);
   }
@@ -114,6 +110,10 @@ int holt__journal_horizon_told(struct holt_journal *j, const struct holt__statio
                                const struct holt_dag_message *message) {
   struct holt_dag_horizon horizon;
   struct holt_dag_ops ops = holt__dag_ops(j->loop_crypto);
+  struct holt_dag_result result;
   int rc = holt_dag_horizon_read(message->bytes, j->name, &ops, &horizon);
-  return rc == 0 ? holt_dag_horizon_told(j->dag, &horizon, station->source) : rc;
+  if (rc != 0) return rc;
+  rc = holt_dag_horizon_told(j->dag, &horizon, station->source, &result);
+  holt__journal_take(j, &result, NULL, NULL); /* what waited for entries that are not to be had */
+  return rc;
 }

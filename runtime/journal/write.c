@@ -232,8 +232,8 @@ static void copy_run(struct holt_dag_run *to, const struct holt_dag_run *from) {
 }
 
 /* `own` is the run that was offered: its memory is taken over when it is among the admitted. */
-static void take_admitted(struct holt_journal *j, const struct holt_dag_result *result,
-                          struct holt_dag_run *own, struct holt__inbound *inbound) {
+void holt__journal_take(struct holt_journal *j, const struct holt_dag_result *result,
+                        const struct holt_dag_run *own, struct holt__inbound *inbound) {
   struct holt__chunk *first = NULL;
   for (size_t i = 0; i < result->admitted_count; i++) {
     const struct holt_dag_admitted *admitted = &result->admitted[i];
@@ -256,6 +256,7 @@ static void take_admitted(struct holt_journal *j, const struct holt_dag_result *
     if (admitted->is_fork) holt__journal_tell_fork(j, admitted->chain);
     if (admitted->is_cut) holt__journal_tell_cut(j, admitted->author);
   }
+  if (result->is_horizon_moved) holt__exchange_horizons(j);
   if (first == NULL && inbound != NULL) holt__inbound_done(inbound);
 }
 
@@ -304,7 +305,7 @@ static void sealed(void *arg) {
     j->self = result.admitted[0].author;
     j->tip = s->runs[i].first + s->runs[i].count - 1;
     memcpy(j->tip_hash, holt_dag_run_tip(&s->runs[i]), sizeof j->tip_hash);
-    take_admitted(j, &result, &s->runs[i], NULL);
+    holt__journal_take(j, &result, &s->runs[i], NULL);
   }
   if (code == 0) {
     name_emits(batch, s->runs + was_opened, s->run_count - was_opened);
@@ -354,10 +355,8 @@ static void offer(struct holt_journal *j, struct holt__inbound *inbound) {
     holt__damages_look(j, &inbound->run);
   }
   for (size_t i = 0; i < result.evicted_count; i++) holt__exchange_again(j, result.evicted[i]);
-  if (result.outcome == HOLT_DAG_ADMITTED)
-    take_admitted(j, &result, &inbound->run, inbound);
-  else
-    holt__inbound_done(inbound);
+  holt__journal_take(j, &result, &inbound->run,
+                     inbound); /* also when refused: others may have waited for that */
 }
 
 static void checked(void *arg) {
