@@ -124,6 +124,7 @@ static void push_status(lua_State *L, const struct holt_cluster_status *status) 
   set_text(L, "state", status->state);
   set_text(L, "role", status->role);
   set_text(L, "disk", status->disk);
+  set_text(L, "problem", status->problem);
   set_text(L, "leader", status->leader);
   set_integer(L, "term", status->term);
   set_integer(L, "commit", status->commit);

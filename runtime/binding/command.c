@@ -83,41 +83,45 @@ struct blame {
   const struct lua_object *object; /* NULL: no object, or several */
 };
 
-/* The members that are not linked, for a quorum that is missing. */
-static void name_missing(struct holt_cluster *cluster, char *out, size_t cap) {
+/* Why there is no quorum: what keeps this node out, or the members that are not linked; and a full disk. */
+static void say_more(struct holt_cluster *cluster, int code, char *out, size_t cap) {
   struct holt_cluster_status *status = holt_alloc(sizeof *status);
   holt_cluster_status(cluster, status);
   size_t len = 0;
   out[0] = '\0';
-  if (status->member_count == 0)
-    snprintf(out, cap, "; this node is in no cluster yet (%s): nobody of cluster '%s' has let it in",
-             status->state, status->name);
-  for (uint32_t i = 0; i < status->member_count && len < cap; i++) {
+  if (strcmp(status->disk, "full") == 0) len += (size_t)snprintf(out, cap, "; the disk of this node is full");
+  if (code != HOLT_EUNKNOWN && (status->member_count == 0 || strcmp(status->state, "member") != 0))
+    snprintf(out + len, cap - len, "; this node is in no cluster yet (%s): %s", status->state,
+             status->problem);
+  bool is_first = true;
+  for (uint32_t i = 0; code == HOLT_ENOLEADER && i < status->member_count && len < cap; i++) {
     const struct holt_cluster_member *member = &status->members[i];
     if (member->is_self || member->is_linked) continue;
     len +=
-        (size_t)snprintf(out + len, cap - len, "%s%s", len == 0 ? "; not connected: " : ", ", member->name);
+        (size_t)snprintf(out + len, cap - len, "%s%s", is_first ? "; not connected: " : ", ", member->name);
+    is_first = false;
   }
   free(status);
 }
 
 static int fail(lua_State *L, struct lua_node *node, const struct blame *blame, int code) {
   struct holt_err err;
-  char subject[300], missing[200] = "";
+  char subject[300], more[600] = "";
   if (blame->object != NULL)
     snprintf(subject, sizeof subject, "%s '%s'", holt_kind_name(blame->object->kind), blame->object->name);
   else
     snprintf(subject, sizeof subject, "%s", blame->what);
   struct holt_cluster *cluster = holt__open_cluster(node, NULL);
-  if (code == HOLT_ENOLEADER && cluster != NULL) name_missing(cluster, missing, sizeof missing);
-  const char *more = missing;
+  bool is_waiting = code == HOLT_ENOLEADER || code == HOLT_EUNKNOWN || code == HOLT_ETIMEOUT;
+  if (is_waiting && cluster != NULL) say_more(cluster, code, more, sizeof more);
+  const char *then = "";
   if (code == HOLT_EUNKNOWN)
-    more = ": it may have been done, or may yet be; err:outcome(timeout) waits for the answer";
-  if (code == HOLT_ETOOLARGE) more = ": split it, or raise the option cluster.max_entry_bytes on all members";
+    then = ": it may have been done, or may yet be; err:outcome(timeout) waits for the answer";
+  if (code == HOLT_ETOOLARGE) then = ": split it, or raise the option cluster.max_entry_bytes on all members";
   if ((code == HOLT_EWRONGKIND || code == HOLT_EOPTIONS) && blame->object != NULL)
     holt__object_blame(blame->object, code, &err);
   else
-    holt_err_set(&err, code, "%s: %s%s", subject, holt_err_text(code), more);
+    holt_err_set(&err, code, "%s: %s%s%s", subject, holt_err_text(code), then, more);
   return holt_lua_fail(L, &err);
 }
 

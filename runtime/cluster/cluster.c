@@ -458,7 +458,9 @@ const char *holt_cluster_member_name(struct holt_cluster *c, uint64_t id) {
   const struct holt__label *label = holt__machine_label(&c->machine, id);
   if (label) return label->name;
   const struct holt__neighbour *next = holt__form_by_id(c, id);
-  return next ? next->name : "";
+  if (next) return next->name;
+  label = holt__member_founder(c, id);
+  return label ? label->name : "";
 }
 
 static void fill_member(struct holt_cluster *c, const struct holt_raft_status *raft,
@@ -490,6 +492,7 @@ void holt_cluster_status(struct holt_cluster *c, struct holt_cluster_status *out
   out->state = STATES[c->state];
   out->role = role_name(c, c->role);
   out->disk = holt__disk_state(c);
+  holt__words_problem(c, out->problem, sizeof out->problem);
   out->applied = c->machine.applied;
   out->state_hash = holt__machine_hash(&c->machine);
   out->has_quorum = c->has_quorum && c->leader != 0;

@@ -173,7 +173,8 @@ struct holt_cluster_status {
   const char *role;               /* "follower", "candidate", "leader", "learner", "none" */
   char leader[HOLT_NAME_MAX + 1]; /* "" when none is known */
   uint64_t term, commit, applied, first, last, snapshot_index, log_bytes, state_hash;
-  const char *disk; /* "none" (in memory), "ok", "full", "failed" */
+  char problem[400]; /* why it is in no cluster, or who is connected that should not; "" */
+  const char *disk;  /* "none" (in memory), "ok", "full", "failed" */
   bool has_quorum;
   uint64_t no_quorum_ms; /* for how long there has been none */
   size_t pending;        /* operations and reads under way here */

@@ -130,7 +130,7 @@ struct holt__neighbour {
   uint32_t wanted, round;
   uint8_t state, priority;
   bool can_lead, is_voter;
-  bool is_foreign_told;
+  bool is_told;          /* that something is wrong between us */
   uint32_t voided_round; /* it answered that it will not start a set of this round or before */
 };
 
@@ -224,10 +224,13 @@ struct holt_cluster {
   /* neighbours and formation */
   struct holt_list neighbours;
   struct holt__pledge pledge;
+  struct holt__label founders[HOLT_RAFT_MEMBERS_MAX]; /* as they were called when the cluster began */
+  uint32_t founder_count;
   uint32_t round; /* of the next pledge */
   uint32_t voided_round;
   uint64_t join_asked_ms, void_asked_ms, hello_at_ms;
   uint64_t refused_told_ms;
+  char refusal[300]; /* why it was not let in, the last time; "" once it was */
 
   /* membership work asked for here */
   struct holt_cluster_request *leaving, *transferring, *removing;
@@ -311,6 +314,15 @@ void holt__form_message(struct holt_cluster *c, struct holt_link *link, struct h
 /* Ask the leader to take out `id`, or to hand over to it. */
 void holt__form_ask_leader(struct holt_cluster *c, bool is_leave, uint64_t id);
 
+/* --- words.c ---------------------------------------------------------------------------------------------
+ */
+
+/* What is wrong between this node and that one: 0, or HOLT_EFOREIGN, HOLT_EINVAL with a sentence. */
+int holt__words_between(const struct holt_cluster *c, const struct holt__neighbour *next,
+                        struct holt_err *err);
+/* Why it is not in its cluster, or what is wrong with who is connected; "" when all is well. */
+void holt__words_problem(const struct holt_cluster *c, char *out, size_t cap);
+
 /* --- member.c --------------------------------------------------------------------------------------------
  */
 
@@ -319,6 +331,10 @@ int holt__member_admit(struct holt_cluster *c, uint64_t id, const char *name, co
                        bool can_lead, bool is_voter, uint8_t priority, struct holt_err *err);
 /* At the leader: take the member out. */
 int holt__member_expel(struct holt_cluster *c, uint64_t id);
+/* As the founder of that id was called; NULL. */
+const struct holt__label *holt__member_founder(const struct holt_cluster *c, uint64_t id);
+/* This node has seen that one's hello (NULL: itself) as the cluster began. */
+void holt__member_found(struct holt_cluster *c, const struct holt__neighbour *next);
 void holt__member_change_done(struct holt_cluster *c, const struct holt_raft_done *done);
 /* This node is no member any more. */
 void holt__member_gone(struct holt_cluster *c);

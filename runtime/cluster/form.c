@@ -144,15 +144,11 @@ static void meet(struct holt_cluster *c, const char *name, const char *address) 
   (void)holt_links_connect(c->links, address, &peer, NULL);
 }
 
-static void tell_foreign(struct holt_cluster *c, struct holt__neighbour *next) {
+/* Once a link, however often it says hello. */
+static void tell_between(struct holt_cluster *c, struct holt__neighbour *next) {
   struct holt_err err;
-  bool is_foreign = c->cluster_id && next->cluster_id && c->cluster_id != next->cluster_id;
-  if (!is_foreign || next->is_foreign_told) return;
-  next->is_foreign_told = true;
-  holt_err_set(&err, HOLT_EFOREIGN,
-               "node '%s' belongs to another cluster of the name '%s'; they stay apart: give one of the two "
-               "clusters another name, or restart the nodes of one without their data",
-               next->name, c->name);
+  if (next->is_told || holt__words_between(c, next, &err) == 0) return;
+  next->is_told = true;
   holt__cluster_tell_error(c, HOLT_CLUSTER_ERROR, &err);
 }
 
@@ -181,13 +177,13 @@ static void on_hello(struct holt_cluster *c, struct holt__neighbour *next, struc
   next->can_lead = flags & CAN_LEAD;
   next->is_voter = flags & IS_VOTER;
   next->has_hello = true;
+  tell_between(c, next);
   if (!is_ours(c, next)) return;
   for (uint8_t left = holt_read_u8(in); left > 0 && !in->failed; left--) {
     holt_read_text8(in, name);
     holt_read_text8(in, address);
     if (!in->failed) meet(c, name, address);
   }
-  tell_foreign(c, next);
   if (is_news) {
     say_hello(c, next);
     holt__form_tick(c);
@@ -277,6 +273,8 @@ static void begin_set(struct holt_cluster *c) {
                                                 .can_lead = next ? next->can_lead : c->config.can_lead,
                                                 .priority = next ? next->priority : c->config.priority};
   }
+  c->founder_count = 0;
+  for (uint32_t i = 0; i < c->pledge.count; i++) holt__member_found(c, holt__form_by_id(c, c->pledge.ids[i]));
   holt__cluster_begin(c, c->pledge.set, &conf);
 }
 
@@ -409,6 +407,7 @@ static void on_refused(struct holt_cluster *c, struct holt__neighbour *from, str
   uint64_t now = holt__cluster_now(c);
   if (in->failed || (c->refused_told_ms != 0 && now < c->refused_told_ms + 5000)) return;
   c->refused_told_ms = now;
+  snprintf(c->refusal, sizeof c->refusal, "node '%s' did not let it in: %.200s", from->name, text);
   int code = holt_err_from_word(word);
   holt_err_set(&err, code ? code : HOLT_EINTERNAL, "node '%s' did not let this node in: %s", from->name,
                text);

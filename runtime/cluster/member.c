@@ -32,9 +32,9 @@ static bool is_heard(struct holt_cluster *c, uint64_t id) {
   return false;
 }
 
-static int change(struct holt_cluster *c, const struct holt_raft_change *change) {
+static int change(struct holt_cluster *c, const struct holt_raft_change *changes, size_t count) {
   struct holt_raft_event event = {
-      .type = HOLT_RAFT_EV_CHANGE, .changes = change, .count = 1, .tag = ++c->next_tag};
+      .type = HOLT_RAFT_EV_CHANGE, .changes = changes, .count = count, .tag = ++c->next_tag};
   c->change_tag = event.tag;
   c->change_code = HOLT_EBUSY;
   holt__cluster_step(c, &event);
@@ -53,26 +53,58 @@ static void propose_label(struct holt_cluster *c, uint64_t id, const char *name,
   holt_writer_free(&data);
 }
 
+/* --- Founders ------------------------------------------------------------------------------------------ */
+
+const struct holt__label *holt__member_founder(const struct holt_cluster *c, uint64_t id) {
+  for (uint32_t i = 0; i < c->founder_count; i++)
+    if (c->founders[i].id == id) return &c->founders[i];
+  return NULL;
+}
+
+void holt__member_found(struct holt_cluster *c, const struct holt__neighbour *next) {
+  struct holt__label *label = &c->founders[c->founder_count++];
+  label->id = next ? next->id : c->self;
+  snprintf(label->name, sizeof label->name, "%s", next ? next->name : c->node_name);
+  snprintf(label->address, sizeof label->address, "%s", next ? next->address : c->address);
+}
+
+/* A founder may be gone before it has told the log its name: then nobody of that name could take its place.
+ */
+static void label_founders(struct holt_cluster *c) {
+  const struct holt_raft_conf *conf = &c->machine.conf;
+  if (!holt_cluster_is_leader(c)) return;
+  for (uint32_t i = 0; i < conf->count; i++) {
+    const struct holt__label *label = holt__member_founder(c, conf->members[i].id);
+    if (label && !holt__machine_label(&c->machine, label->id))
+      propose_label(c, label->id, label->name, label->address);
+  }
+}
+
 int holt__member_admit(struct holt_cluster *c, uint64_t id, const char *name, const char *address,
                        bool can_lead, bool is_voter, uint8_t priority, struct holt_err *err) {
   const struct holt_raft_conf *conf = holt_raft_conf(c->raft);
   if (place_of(conf, id) >= 0) return 0; /* asked again: it is in */
   uint64_t replaced = 0;
+  struct holt_raft_change changes[HOLT_RAFT_MEMBERS_MAX + 1];
+  size_t count = 0;
   for (uint32_t i = 0; i < conf->count; i++) {
     uint64_t old = conf->members[i].id;
     if (strcmp(holt_cluster_member_name(c, old), name) != 0) continue;
     if (is_heard(c, old))
       return holt_err_set(err, HOLT_ENAMEINUSE, "a member named '%s' is alive; give this node another --name",
                           name);
-    replaced = old;
+    if (conf->members[i].role == HOLT_RAFT_LEARNER && conf->members[i].replaces == 0)
+      changes[count++] = (struct holt_raft_change){.type = HOLT_RAFT_REMOVE, .id = old};
+    else if (conf->members[i].role == HOLT_RAFT_LEARNER || replaced == 0)
+      replaced = old; /* a learner passes on what it was to replace */
   }
-  struct holt_raft_change add = {.type = is_voter ? HOLT_RAFT_ADD : HOLT_RAFT_ADD_LEARNER,
-                                 .id = id,
-                                 .can_lead = can_lead,
-                                 .priority = priority,
-                                 .replaces = is_voter ? replaced : 0};
+  changes[count++] = (struct holt_raft_change){.type = is_voter ? HOLT_RAFT_ADD : HOLT_RAFT_ADD_LEARNER,
+                                               .id = id,
+                                               .can_lead = can_lead,
+                                               .priority = priority,
+                                               .replaces = replaced};
   propose_label(c, id, name, address);
-  int rc = change(c, &add);
+  int rc = change(c, changes, count);
   if (rc == HOLT_ETOOLARGE)
     return holt_err_set(err, rc, "the cluster has all %d members it may have", HOLT_RAFT_MEMBERS_MAX);
   return rc;
@@ -81,7 +113,7 @@ int holt__member_admit(struct holt_cluster *c, uint64_t id, const char *name, co
 int holt__member_expel(struct holt_cluster *c, uint64_t id) {
   struct holt_raft_change remove = {.type = HOLT_RAFT_REMOVE, .id = id};
   if (place_of(holt_raft_conf(c->raft), id) < 0) return HOLT_ENOTFOUND;
-  return change(c, &remove);
+  return change(c, &remove, 1);
 }
 
 void holt__member_change_done(struct holt_cluster *c, const struct holt_raft_done *done) {
@@ -133,6 +165,7 @@ void holt__member_applied_conf(struct holt_cluster *c) {
   }
   if (is_whole && !c->is_joined) {
     c->is_joined = c->has_quorum = true;
+    c->refusal[0] = 0;
     holt__cluster_tell(c, HOLT_CLUSTER_JOINED, "", "", c->self);
     holt__form_say_hello(c);
   }
@@ -327,6 +360,7 @@ void holt__member_tick(struct holt_cluster *c) {
   uint64_t now = holt__cluster_now(c);
   if (c->work_asked_ms == 0 || now >= c->work_asked_ms + c->config.election_ms / 4) {
     c->work_asked_ms = now;
+    label_founders(c);
     if (c->transferring) work_on_transfer(c);
     if (c->removing) work_on_removal(c);
     if (c->leaving) work_on_leaving(c);

@@ -16,12 +16,37 @@ static bool is_settled(const struct holt_raft *r) {
   return !r->conf.is_joint && (r->conf_index <= r->commit || HOLT_BUG(120));
 }
 
+static void remove_at(struct holt_raft_conf *conf, int place) {
+  conf->count--;
+  memmove(&conf->members[place], &conf->members[place + 1],
+          (conf->count - (uint32_t)place) * sizeof conf->members[0]);
+}
+
+/* A learner that is replaced goes at once, and with it what it was to replace falls to `change`'s member; a
+ * voter goes when that one becomes a voter, or at once where it never shall. Returns what is still to be
+ * replaced. */
+static uint64_t take_over(struct holt_raft_conf *conf, const struct holt_raft_change *change) {
+  uint64_t replaces = change->replaces;
+  int old = replaces ? holt__raft_conf_find(conf, replaces) : -1;
+  while (old >= 0 && conf->members[old].role == HOLT_RAFT_LEARNER) {
+    replaces = conf->members[old].replaces;
+    remove_at(conf, old);
+    old = replaces && replaces != change->id ? holt__raft_conf_find(conf, replaces) : -1;
+  }
+  if (old < 0) return 0;
+  if (change->type == HOLT_RAFT_ADD) return replaces;
+  conf->members[old].role = HOLT_RAFT_OUTGOING;
+  return 0;
+}
+
 static int add(struct holt_raft_conf *conf, const struct holt_raft_change *change, uint64_t index) {
   if (change->id == 0 || change->priority > 10 || change->replaces == change->id) return HOLT_EINVAL;
   if (change->replaces && holt__raft_conf_find(conf, change->replaces) < 0) return HOLT_ENOTFOUND;
   int place = holt__raft_conf_find(conf, change->id);
   bool is_voter = change->type == HOLT_RAFT_ADD;
   if (place >= 0 && (conf->members[place].role != HOLT_RAFT_LEARNER || !is_voter)) return HOLT_EEXISTS;
+  uint64_t replaces = take_over(conf, change);
+  place = holt__raft_conf_find(conf, change->id);
   if (place < 0) {
     if (conf->count == HOLT_RAFT_MEMBERS_MAX) return HOLT_ETOOLARGE;
     place = (int)conf->count++;
@@ -34,14 +59,8 @@ static int add(struct holt_raft_conf *conf, const struct holt_raft_change *chang
   m->priority = change->priority;
   m->can_lead = change->can_lead;
   m->will_vote = is_voter;
-  m->replaces = is_voter ? change->replaces : 0;
+  m->replaces = replaces;
   return 0;
-}
-
-static void remove_at(struct holt_raft_conf *conf, int place) {
-  conf->count--;
-  memmove(&conf->members[place], &conf->members[place + 1],
-          (conf->count - (uint32_t)place) * sizeof conf->members[0]);
 }
 
 static int change_one(struct holt_raft_conf *conf, const struct holt_raft_change *change, uint64_t index) {
@@ -143,6 +162,7 @@ static bool has_caught_up(struct holt_raft *r, uint64_t id) {
 static bool promote(struct holt_raft *r) {
   struct holt_raft_conf conf = r->conf;
   bool is_changed = false;
+  uint64_t left = 0; /* by place */
   for (uint32_t i = 0; i < conf.count; i++) {
     struct holt_raft_member *m = &conf.members[i];
     if (m->role != HOLT_RAFT_LEARNER || !m->will_vote || !has_caught_up(r, m->id)) continue;
@@ -150,9 +170,13 @@ static bool promote(struct holt_raft *r) {
     m->will_vote = false;
     int old = m->replaces ? holt__raft_conf_find(&conf, m->replaces) : -1;
     if (old >= 0 && conf.members[old].role == HOLT_RAFT_VOTER) conf.members[old].role = HOLT_RAFT_OUTGOING;
+    if (old >= 0 && conf.members[old].role == HOLT_RAFT_LEARNER)
+      left |= (uint64_t)1 << old; /* demoted since */
     m->replaces = 0;
     is_changed = true;
   }
+  for (uint32_t i = conf.count; i-- > 0;)
+    if (left >> i & 1 && conf.members[i].role == HOLT_RAFT_LEARNER) remove_at(&conf, (int)i);
   if (!is_changed || !is_viable(&conf)) return false;
   append_conf(r, &conf, 0);
   return true;

@@ -72,7 +72,7 @@ struct holt_raft_conf {
 };
 
 enum holt_raft_change_type {
-  HOLT_RAFT_ADD = 1,     /* learner first, voter once caught up; `replaces` leaves in the same change */
+  HOLT_RAFT_ADD = 1,     /* learner first, voter once caught up; then `replaces` leaves, a learner at once */
   HOLT_RAFT_ADD_LEARNER, /* learner for good */
   HOLT_RAFT_REMOVE,
   HOLT_RAFT_DEMOTE, /* voter to learner */

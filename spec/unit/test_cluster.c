@@ -1,4 +1,5 @@
 /* Clusters of whole nodes on the virtual machine room: formation, operations, failures. */
+#include "base/rand.h"
 #include "clusters.h"
 #include "env/env_impl.h"
 
@@ -306,10 +307,42 @@ static void a_snapshot_waits_for_a_script_that_holds_the_loop(void **state) {
   }
 }
 
+static void one_cluster_begins_though_a_node_is_wiped_in_between(void **state) {
+  (void)state;
+  const char *many = getenv("HOLT_SEEDS");
+  uint64_t count = many ? strtoull(many, NULL, 10) : 60;
+  for (uint64_t seed = 1; seed <= count; seed++) {
+    struct room *room = room_new(seed);
+    struct holt_rand rand;
+    holt_rand_seed(&rand, seed);
+    int nodes = seed % 3 == 0 ? 5 : 3;
+    for (int i = 0; i < nodes; i++) {
+      start(room, i, 3);
+      holt_sim_run(room->sim, holt_rand_below(&rand, 40));
+    }
+    int victim = (int)holt_rand_below(&rand, 3);
+    for (uint64_t left = 1 + holt_rand_below(&rand, 3); left > 0; left--) {
+      holt_sim_run(room->sim, holt_rand_below(&rand, 600));
+      kill_one(room, victim); /* with all it knew: without a folder that is a wiped one */
+      holt_sim_run(room->sim, holt_rand_below(&rand, 600));
+      start(room, victim, 3);
+    }
+    holt_sim_run(room->sim, 60000);
+    for (int i = 0; i < nodes; i++) ready(room, i, 20000);
+    assert_same_state(room, nodes); /* of one cluster */
+    struct holt_cluster_status status;
+    holt_cluster_status(cluster_of(room, 0), &status);
+    if (status.member_count != (uint32_t)nodes)
+      fail_msg("seed %d: %u members, not %d", (int)seed, status.member_count, nodes);
+    room_free(room);
+  }
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(one_node_alone_is_a_cluster_of_one),
       cmocka_unit_test(three_nodes_form_one_cluster_and_share_a_map),
+      cmocka_unit_test(one_cluster_begins_though_a_node_is_wiped_in_between),
       cmocka_unit_test(reads_behind_a_barrier_see_what_was_acknowledged_elsewhere),
       cmocka_unit_test(a_leader_that_dies_takes_nothing_acknowledged_along),
       cmocka_unit_test(a_minority_acknowledges_nothing),
@@ -320,5 +353,6 @@ int main(void) {
       cmocka_unit_test(a_snapshot_waits_for_a_script_that_holds_the_loop),
       cmocka_unit_test(a_late_newcomer_gets_a_snapshot_and_what_followed),
   };
+  cmocka_set_test_filter(getenv("HOLT_ONLY")); /* a pattern; NULL: all */
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -276,6 +276,9 @@ local function print_cluster(status)
     )
   )
   term.print(("log      commit %d, applied %d, %d bytes"):format(status.commit, status.applied, cluster.log_bytes))
+  if cluster.problem then
+    term.print("problem  " .. cluster.problem)
+  end
   if cluster.disk == "full" then
     term.print("disk     FULL: this member writes and acknowledges nothing until there is room; reads go on")
   elseif cluster.disk == "failed" then
