@@ -1,0 +1,253 @@
+/* Whole holders under faults: nodes that emit, die, are cut off and come back, on disks that lose what was not
+ * committed, in a graph that the seed draws. In the end all have the same, and everything that an emit returned for.
+ *
+ *   HOLT_SEED=n  the first seed (1)     HOLT_SEEDS=n  how many (60) */
+#include "base/rand.h"
+#include "env/sim.h"
+#include "node/node.h"
+#include "unit.h"
+
+enum { HOLDERS = 6, EMITS_MAX = 4000, ROUNDS = 60 };
+
+struct holder {
+  struct holt_env *env;
+  struct holt_node *node;
+  struct holt_journal *journal;
+  unsigned refused;
+};
+
+struct emitted {
+  struct holt_journal_emit emit;
+  struct holder *holder;
+  int code;
+  bool is_done, is_open;
+  uint8_t hash[32];
+};
+
+static struct holt_sim *room;
+static struct holt_rand *chance;
+static struct holder h[HOLDERS];
+static bool linked[HOLDERS][HOLDERS];
+static struct emitted emits[EMITS_MAX];
+static unsigned emit_count, kills;
+
+static void on_journal(void *arg, const struct holt_journal_notice *notice) {
+  if (notice->event == HOLT_JOURNAL_REFUSED) ((struct holder *)arg)->refused++;
+}
+
+static const struct holt_node_ops node_ops = {.on_journal = on_journal};
+
+static void dial(unsigned i, unsigned k) {
+  char address[16];
+  struct holt_peer *peer;
+  snprintf(address, sizeof address, "h%u:7000", k);
+  assert_int_equal(holt_node_connect(h[i].node, address, &peer, NULL), 0);
+}
+
+static void start(unsigned i) {
+  char name[16];
+  struct holt_err err = {0};
+  struct holder *holder = &h[i];
+  snprintf(name, sizeof name, "h%u", i);
+  holder->env = holt_sim_host(room, name);
+  struct holt_node_config config = holt_node_defaults();
+  config.link.name = name;
+  config.link.timeout_ms = 1000;
+  config.link.backoff_max_ms = 500;
+  config.insecure = true;
+  config.journal = "journal";
+  assert_int_equal(holt_node_new(holder->env, &config, &node_ops, holder, &holder->node, &err), 0);
+  assert_int_equal(holt_node_listen(holder->node, ":7000", NULL, &err), 0);
+  struct holt_journal_config journal = {.name = "shop"};
+  int rc = holt_journal_open(holt_node_journals(holder->node), &journal, &holder->journal, &err);
+  if (rc != 0) fail_msg("%s", err.message);
+  for (unsigned k = 0; k < HOLDERS; k++)
+    if (linked[i][k]) dial(i, k);
+}
+
+static void die(unsigned i) {
+  for (unsigned e = 0; e < emit_count; e++)
+    if (emits[e].holder == &h[i] && emits[e].is_open) {
+      holt_journal_emit_cancel(h[i].journal, &emits[e].emit);
+      emits[e].is_open = false; /* perhaps it was written, perhaps not */
+    }
+  holt_node_free(h[i].node);
+  holt_env_free(h[i].env);
+  unsigned refused = h[i].refused;
+  memset(&h[i], 0, sizeof h[i]);
+  h[i].refused = refused;
+  kills++;
+}
+
+static void on_emitted(void *arg, int code, const uint8_t hash[32]) {
+  struct emitted *emitted = arg;
+  emitted->code = code;
+  emitted->is_done = true;
+  emitted->is_open = false;
+  memcpy(emitted->hash, hash, sizeof emitted->hash);
+}
+
+static void emit(unsigned i) {
+  uint8_t payload[600] = {0};
+  if (h[i].node == NULL || emit_count == EMITS_MAX) return;
+  struct emitted *emitted = &emits[emit_count++];
+  memset(emitted, 0, sizeof *emitted);
+  emitted->holder = &h[i];
+  emitted->emit = (struct holt_journal_emit){.cb = on_emitted, .arg = emitted};
+  emitted->is_open = true;
+  holt_put_u32(payload, emit_count);
+  int rc = holt_journal_emit(h[i].journal, &emitted->emit, holt_buf_text("e"),
+                             holt_buf(payload, 4 + holt_rand_below(chance, 500)));
+  assert_int_equal(rc, 0);
+}
+
+/* A tree, and some links more. */
+static void draw_graph(void) {
+  memset(linked, 0, sizeof linked);
+  for (unsigned i = 1; i < HOLDERS; i++) linked[i][holt_rand_below(chance, i)] = true;
+  for (unsigned i = 0; i < 2; i++) {
+    unsigned a = (unsigned)holt_rand_below(chance, HOLDERS), b = (unsigned)holt_rand_below(chance, HOLDERS);
+    if (a > b) linked[a][b] = true;
+  }
+}
+
+static void host(unsigned i, char out[16]) {
+  snprintf(out, 16, "h%u", i);
+}
+
+static void cut(unsigned a, unsigned b, bool is_cut) {
+  char from[16], to[16];
+  host(a, from);
+  host(b, to);
+  if (a == b) return;
+  holt_sim_cut(room, from, to, is_cut);
+  holt_sim_cut(room, to, from, is_cut);
+}
+
+static void do_something(void) {
+  unsigned i = (unsigned)holt_rand_below(chance, HOLDERS), k = (unsigned)holt_rand_below(chance, HOLDERS);
+  char a[16], b[16];
+  switch (holt_rand_below(chance, 10)) {
+  case 0:
+    if (h[i].node != NULL) die(i);
+    break;
+  case 1:
+    if (h[i].node == NULL) start(i);
+    break;
+  case 2:
+    cut(i, k, true);
+    break;
+  case 3:
+    cut(i, k, false);
+    break;
+  case 4:
+    host(i, a);
+    host(k, b);
+    if (i != k) holt_sim_break(room, a, b);
+    break;
+  default:
+    for (uint64_t count = 1 + holt_rand_below(chance, holt_rand_below(chance, 8) == 0 ? 200 : 5); count > 0; count--)
+      emit(i);
+  }
+}
+
+static int by_bytes(const void *a, const void *b) {
+  return memcmp(a, b, 32);
+}
+
+/* Hashes of all events of a holder, sorted. */
+static size_t all_of(struct holder *holder, uint8_t (*out)[32]) {
+  uint64_t position = holt_journal_first(holder->journal);
+  struct holt_journal_entry entry;
+  size_t count = 0;
+  while (holt_journal_read(holder->journal, &position, &entry) == 0) {
+    assert_true(count < EMITS_MAX);
+    memcpy(out[count++], entry.hash, 32);
+  }
+  qsort(out, count, 32, by_bytes);
+  return count;
+}
+
+static void check_sound(struct holder *holder) {
+  uint64_t position = holt_journal_first(holder->journal);
+  struct holt_err err = {0};
+  int rc = 0;
+  while (rc == 0) rc = holt_journal_verify(holder->journal, &position, 100, &err);
+  if (rc != HOLT_EEOF) fail_msg("%s", err.message);
+  assert_int_equal(holder->refused, 0);
+}
+
+static uint8_t wanted[EMITS_MAX][32], got[EMITS_MAX][32];
+
+static void check_all(void) {
+  size_t count = all_of(&h[0], wanted);
+  for (unsigned i = 0; i < HOLDERS; i++) {
+    assert_int_equal(all_of(&h[i], got), count);
+    assert_memory_equal(got, wanted, count * 32);
+    check_sound(&h[i]);
+  }
+  for (size_t i = 1; i < count; i++) assert_true(memcmp(wanted[i - 1], wanted[i], 32) != 0);
+  for (unsigned e = 0; e < emit_count; e++) {
+    if (!emits[e].is_done) continue;
+    assert_int_equal(emits[e].code, 0);
+    assert_non_null(bsearch(emits[e].hash, wanted, count, 32, by_bytes));
+  }
+}
+
+static bool are_alike(void) {
+  size_t count = all_of(&h[0], wanted);
+  for (unsigned i = 1; i < HOLDERS; i++)
+    if (all_of(&h[i], got) != count || memcmp(got, wanted, count * 32) != 0) return false;
+  return true;
+}
+
+static void run_seed(uint64_t seed) {
+  struct holt_sim_config config = {
+      .seed = seed, .delay_min_us = 100, .delay_max_us = 20000, .disk_min_us = 50, .disk_max_us = 5000};
+  room = holt_sim_new(&config);
+  chance = holt_sim_rand(room);
+  emit_count = 0;
+  memset(h, 0, sizeof h);
+  draw_graph();
+  for (unsigned i = 0; i < HOLDERS; i++) start(i);
+  for (unsigned round = 0; round < ROUNDS; round++) {
+    do_something();
+    holt_sim_run(room, holt_rand_below(chance, holt_rand_below(chance, 5) == 0 ? 2000 : 30));
+  }
+  for (unsigned i = 0; i < HOLDERS; i++)
+    for (unsigned k = 0; k < i; k++) cut(i, k, false);
+  for (unsigned i = 0; i < HOLDERS; i++)
+    if (h[i].node == NULL) start(i);
+  for (unsigned i = 0; i < HOLDERS; i++) emit(i);
+  for (int wait = 0; wait < 60; wait++) {
+    holt_sim_run(room, 1000);
+    if (wait >= 5 && are_alike()) break;
+  }
+  check_all();
+  for (unsigned i = 0; i < HOLDERS; i++) die(i);
+  holt_sim_free(room);
+}
+
+static uint64_t number_of(const char *name, uint64_t otherwise) {
+  const char *text = getenv(name);
+  return text != NULL ? strtoull(text, NULL, 10) : otherwise;
+}
+
+static void all_holders_end_up_with_everything_that_was_acknowledged(void **state) {
+  (void)state;
+  uint64_t first = number_of("HOLT_SEED", 1), count = number_of("HOLT_SEEDS", 60), emitted = 0;
+  for (uint64_t seed = first; seed < first + count; seed++) {
+    print_message("seed %llu\r", (unsigned long long)seed);
+    run_seed(seed);
+    emitted += emit_count;
+  }
+  print_message("%llu seeds, %llu emits, %u deaths\n", (unsigned long long)count, (unsigned long long)emitted, kills);
+  assert_true(kills > count); /* it does try */
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(all_holders_end_up_with_everything_that_was_acknowledged),
+  };
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}
