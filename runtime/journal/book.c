@@ -314,10 +314,11 @@ int holt__book_put_run(struct holt_book *book, uint32_t chain, uint64_t number, 
 static int put_mark(struct holt_book *book, uint64_t time_ms) {
   struct holt_book_state *d = &book->draft;
   uint8_t key[9];
+  uint64_t passed = time_ms > d->time_ms ? time_ms - d->time_ms : d->time_ms - time_ms;
   bool is_due = d->mark == 0 || d->next - d->mark >= MARK_ENTRIES || d->bytes - d->mark_bytes >= MARK_BYTES ||
-                time_ms >= d->time_ms + MARK_MS;
+                passed >= MARK_MS;
   if (!is_due) return 0;
-  if (time_ms > d->time_ms) d->time_ms = time_ms; /* a clock set back must not keep entries for ever */
+  d->time_ms = time_ms;
   d->mark = d->next;
   d->mark_bytes = d->bytes;
   book->buffer.len = 0;

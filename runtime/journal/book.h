@@ -138,7 +138,8 @@ void holt_book_settle(struct holt_book *book, int status);
 /* --- Retention ------------------------------------------------------------------------------------------ */
 
 /* Below which arrival everything may go so that at most so much is kept (0: no limit): exact for entries, to
- * marks of at most 4,096 entries, 1 MiB or 10 seconds for age and bytes. */
+ * marks of at most 4,096 entries, 1 MiB or 10 seconds for age and bytes. Times of appending that lie behind
+ * `now_ms` are passed by, and one that lies before an earlier one counts as that. */
 int holt_book_cut(const struct holt_book *book, struct holt_kv_txn *txn, uint64_t keep_ms,
                   uint64_t keep_entries, uint64_t keep_bytes, uint64_t now_ms, uint64_t *up_to);
 

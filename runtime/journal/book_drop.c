@@ -106,6 +106,7 @@ int holt_book_cut(const struct holt_book *book, struct holt_kv_txn *txn, uint64_
   struct holt_kv_cursor *cursor;
   struct holt_buf key, value;
   uint8_t first[9] = {'t'};
+  uint64_t latest = 0; /* when the entries before the mark had come, as far as the clock tells */
   uint64_t count = now->next - now->first;
   bool is_over = keep_bytes != 0 && now->bytes - now->dropped > keep_bytes;
   *up_to = now->first;
@@ -117,9 +118,13 @@ int holt_book_cut(const struct holt_book *book, struct holt_kv_txn *txn, uint64_
        rc == 0 && key.len == 9 && key.data[0] == 't'; rc = holt_kv_next(cursor, &key, &value)) {
     if (holt__book_check(key, &value) != 0 || value.len != 16) continue;
     uint64_t arrival = holt__book_get_big(key.data + 1, 8), time_ms = holt_get_u64(value.data);
-    bool is_old = keep_ms != 0 && time_ms + keep_ms <= now_ms; /* what stands before it came no later */
+    /* A clock that was set back must not make entries old, nor one that was ahead keep them for ever: marks
+     * of the future say nothing, and none is older than one before it. */
+    if (time_ms <= now_ms && time_ms > latest) latest = time_ms;
+    bool is_old = keep_ms != 0 && latest + keep_ms <= now_ms; /* what stands before it came no later */
     bool is_enough = is_over && now->bytes - holt_get_u64(value.data + 8) <= keep_bytes;
-    if ((is_old || is_enough) && arrival > *up_to) *up_to = arrival;
+    bool counts = is_enough || (is_old && time_ms <= now_ms);
+    if (counts && arrival > *up_to) *up_to = arrival;
     if (is_enough) is_over = false;
     if (!is_old && !is_over) break;
   }

@@ -379,6 +379,78 @@ static void knows_what_is_too_old_and_too_much(struct machine *m) {
   assert_int_equal(cut(m, 0, 0, bytes * 11 / 20, 0), 501);
 }
 
+static void append_at(struct machine *m, uint64_t from, uint64_t to, uint64_t minute) {
+  static struct batch b;
+  b = (struct batch){.m = m, .time_ms = minute * 60000};
+  for (; from <= to; from++) make(&b.made[b.count++], 0, from);
+  assert_int_equal(commit(&b), 0);
+}
+
+static void survives_clocks_that_jump(struct machine *m) {
+  const uint64_t minute = 60000;
+  append_at(m, 1, 10, 1);
+  append_at(m, 11, 20, 500); /* it was ahead */
+  append_at(m, 21, 30, 3);
+  append_at(m, 31, 40, 8);
+  append_at(m, 41, 50, 0); /* it was set back */
+  append_at(m, 51, 60, 9);
+  assert_int_equal(cut(m, 9 * minute, 0, 0, 10 * minute), 1);
+  assert_int_equal(cut(m, 7 * minute, 0, 0, 10 * minute), 21);
+  assert_int_equal(cut(m, 5 * minute, 0, 0, 10 * minute), 21);
+  assert_int_equal(cut(m, 2 * minute, 0, 0, 10 * minute), 41);
+  assert_int_equal(cut(m, minute, 0, 0, 10 * minute), 51);
+}
+
+static uint64_t keys_of(struct machine *m, const char *name) {
+  struct holt_kv_txn *txn;
+  uint32_t table;
+  uint64_t count;
+  assert_int_equal(holt_kv_table(m->kv, name, &table, &m->err), 0);
+  assert_int_equal(holt_kv_begin(m->kv, &txn), 0);
+  assert_int_equal(holt_kv_count(txn, table, &count), 0);
+  holt_kv_end(txn);
+  return count;
+}
+
+/* Transactions that change nothing but give the index time to tidy up. */
+static void rest(struct machine *m, unsigned commits) {
+  static struct batch b;
+  for (unsigned i = 0; i < commits; i++) {
+    b = (struct batch){.m = m};
+    assert_int_equal(commit(&b), 0);
+  }
+}
+
+/* At most seven runs of each level, of 8, 64, 512 and 4,096 hashes: 7 + 7 + 14 + 13 pages. */
+static void the_index_keeps_nothing_that_is_of_no_use(struct machine *m) {
+  m->flush = 8;
+  reopen(m);
+  for (uint64_t i = 0; i < 50; i++) append(m, 0, i * 100 + 1, i * 100 + 100);
+  reopen(m); /* a merge under way leaves pages that no run owns */
+  rest(m, 1000);
+  assert_in_range(keys_of(m, "shop/hash"), 13, 41);
+  uint64_t state = keys_of(m, "shop/state");
+  assert_int_equal(keys_of(m, "shop/runs"), 1);
+  drop(m, 4000, SIZE_MAX);
+  append(m, 0, 5001, 9000); /* merges leave out what was dropped */
+  rest(m, 1000);
+  assert_in_range(keys_of(m, "shop/hash"), 14, 45);
+  assert_int_equal(keys_of(m, "shop/log"), 5001);
+  drop(m, 9001, SIZE_MAX);
+  rest(m, 1000);
+  assert_in_range(keys_of(m, "shop/hash"), 0, 7);
+  assert_int_equal(keys_of(m, "shop/runs"), 0);
+  assert_int_equal(keys_of(m, "shop/log"), 0);
+  assert_in_range(keys_of(m, "shop/state"), 2, state + 2); /* the newest mark stays, and the opening */
+}
+
+static void marks_go_with_their_entries(struct machine *m) {
+  for (uint64_t i = 0; i < 20; i++) append_at(m, i * 10 + 1, i * 10 + 10, i + 1);
+  uint64_t before = keys_of(m, "shop/state");
+  drop(m, 105, SIZE_MAX); /* ten batches and a half: ten marks; the opening is kept */
+  assert_int_equal(keys_of(m, "shop/state"), before - 10 + 1);
+}
+
 /* --- The model: plain lists, and chance ----------------------------------------------------------- */
 
 enum { MODEL_CHAINS = 4, MODEL_MAX = 40000 };
@@ -467,6 +539,9 @@ EVERYWHERE(a_refused_transaction_leaves_nothing)
 EVERYWHERE(keeps_records)
 EVERYWHERE(drops_the_oldest)
 EVERYWHERE(knows_what_is_too_old_and_too_much)
+EVERYWHERE(survives_clocks_that_jump)
+EVERYWHERE(the_index_keeps_nothing_that_is_of_no_use)
+EVERYWHERE(marks_go_with_their_entries)
 EVERYWHERE(is_as_plain_lists)
 
 /* --- Crashes -------------------------------------------------------------------------------------- */
@@ -861,6 +936,9 @@ int main(int argc, char **argv) {
       cmocka_unit_test(test_keeps_records),
       cmocka_unit_test(test_drops_the_oldest),
       cmocka_unit_test(test_knows_what_is_too_old_and_too_much),
+      cmocka_unit_test(test_survives_clocks_that_jump),
+      cmocka_unit_test(test_the_index_keeps_nothing_that_is_of_no_use),
+      cmocka_unit_test(test_marks_go_with_their_entries),
       cmocka_unit_test(test_is_as_plain_lists),
       cmocka_unit_test(test_a_dying_host_keeps_whole_transactions),
       cmocka_unit_test(test_sigkill_loses_nothing_that_was_told),
