@@ -303,6 +303,15 @@ function Node:role()
   return status.role
 end
 
+-- An error `not_found` that names who is there.
+local function fail_no_member(self, method, name)
+  local names = {}
+  for _, member in ipairs(self:members() or {}) do
+    names[#names + 1] = member.name
+  end
+  return errors.fail("not_found", ("%s: no member is named '%s'; there are: %s"):format(method, name, table.concat(names, ", ")))
+end
+
 ---Hand leadership to that member, or to the best one.
 function Node:transfer(name, opts)
   check_member(self, "transfer", 2)
@@ -317,7 +326,11 @@ function Node:transfer(name, opts)
       return errors.fail("invalid", ("transfer: '%s' cannot lead: %s"):format(name, why))
     end
   end
-  return core.cluster_wait(self, "transfer", timeout or self.cluster_settings.request_timeout, name)
+  local ok, err = core.cluster_wait(self, "transfer", timeout or self.cluster_settings.request_timeout, name)
+  if not ok and err.code == "not_found" then
+    return fail_no_member(self, "transfer", name)
+  end
+  return ok, err
 end
 
 ---Take a member out of the cluster, one that is gone for good.
@@ -327,7 +340,11 @@ function Node:remove_member(name, opts)
     error(("node:remove_member: expected a member's name, got %s"):format(type(name)), 2)
   end
   local timeout = options.check("node:remove_member", opts, TRANSFER_RULES).timeout
-  return core.cluster_wait(self, "remove", timeout or self.cluster_settings.request_timeout, name)
+  local ok, err = core.cluster_wait(self, "remove", timeout or self.cluster_settings.request_timeout, name)
+  if not ok and err.code == "not_found" then
+    return fail_no_member(self, "remove_member", name)
+  end
+  return ok, err
 end
 
 ---All shared objects there are: name, kind, size, bytes, revision.
