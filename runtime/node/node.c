@@ -22,7 +22,7 @@ struct holt_node {
   struct holt_bus *bus;
   struct holt_cluster *cluster; /* NULL: none */
   struct holt_journals *journals;
-  bool has_address;             /* the cluster knows how this node is reached */
+  bool has_address; /* the cluster knows how this node is reached */
   const struct holt_node_ops *ops;
   void *arg;
   char name[HOLT_NAME_MAX + 1];
