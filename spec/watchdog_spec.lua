@@ -239,6 +239,21 @@ describe("plain Lua that computes", function()
     assert.match(":%d+ has held the loop", program:output("stderr"))
   end)
 
+  it("in a task ends with Ctrl-C as it does on the main thread", function()
+    local program = nodes.plain_lua([[
+      local holt = require "holt"
+      holt.go(function()
+        io.stderr:write("begun\n")
+        while true do end
+      end)
+      holt.run()
+    ]])
+    program:wait_output("begun")
+    assert.equal(1, program:stop("INT"))
+    assert.match(":4: ended by Ctrl%-C, for it held the loop", program:output("stderr"))
+    assert.match("interrupted!", program:output("stderr"))
+  end)
+
   it("is left alone, and unwarned, where it has no node", function()
     local program = nodes.plain_lua([[
       local holt = require "holt"

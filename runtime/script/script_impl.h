@@ -34,6 +34,7 @@ struct holt__watch {
   lua_Hook before;            /* what the armed coroutine had as its hook */
   int before_mask, before_count;
   lua_State *volatile armed;
+  lua_Hook host_hook; /* the main thread's, taken from it until it runs again: Ctrl-C of plain lua5.4 */
   uint64_t tick_ms, limit_ms;
   unsigned calls; /* holt_lua_call from within Lua: C code below may be in the middle of something */
   char where[128];
@@ -77,6 +78,7 @@ struct holt_script {
 void holt__watch_init(struct holt_script *script);
 void holt__watch_close(struct holt_script *script);
 void holt__watch_start(struct holt_script *script);
+void holt__watch_give_back(struct holt_script *script); /* host_hook */
 /* The run that was slow is over. */
 void holt__watch_over(struct holt_script *script);
 

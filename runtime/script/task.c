@@ -341,5 +341,6 @@ bool holt_script_turn(struct holt_script *script, bool wait) {
   bool has_run = holt_script_has_ready(script); /* and may have started what keeps the loop alive */
   holt_script_run_ready(script);
   if (outer != NULL) holt__watch_enter(script, outer);
+  if (script->watch.host_hook != NULL) holt__watch_give_back(script);
   return is_alive || has_run;
 }

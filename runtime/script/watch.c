@@ -99,6 +99,14 @@ static void interrupt(struct holt_script *script, lua_State *L) {
   holt_lua_raise(L, HOLT_ECANCELED, "%s: ended by %s, for it held the loop", where, watch->why);
 }
 
+/* Ctrl-C in plain lua5.4: its handler has set a hook on the main thread, which a task keeps from running. */
+static bool is_host_interrupting(const struct holt_script *script, lua_State *L) {
+  const int all = LUA_MASKCALL | LUA_MASKRET | LUA_MASKLINE | LUA_MASKCOUNT;
+  if (!script->owns_env || L == script->L) return false;
+  return lua_gethook(script->L) != NULL && lua_gethook(script->L) != on_hook &&
+         lua_gethookmask(script->L) == all && lua_gethookcount(script->L) == 1;
+}
+
 /* Whether callbacks may run here: not while C code of ours called Lua in the middle of something. */
 static bool may_turn(const struct holt_script *script) {
   return !script->is_closing && script->watch.calls == 0;
@@ -132,9 +140,22 @@ static void on_hook(lua_State *L, lua_Debug *debug) {
   else if (!watch->is_ticking)
     holt__watch_start(script);
   if (watch->why != NULL) interrupt(script, L);
+  if (is_host_interrupting(script, L)) {
+    char where[128];
+    watch->host_hook = lua_gethook(script->L); /* the report of this error runs there, and is not meant */
+    lua_sethook(script->L, NULL, 0, 0);
+    find_where(L, where);
+    holt_lua_raise(L, HOLT_ECANCELED, "%s: ended by Ctrl-C, for it held the loop", where);
+  }
 }
 
 /* --- Everywhere else ------------------------------------------------------------------------------ */
+
+void holt__watch_give_back(struct holt_script *script) {
+  const int all = LUA_MASKCALL | LUA_MASKRET | LUA_MASKLINE | LUA_MASKCOUNT;
+  lua_sethook(script->L, script->watch.host_hook, all, 1);
+  script->watch.host_hook = NULL;
+}
 
 void holt__watch_start(struct holt_script *script) {
   struct holt__watch *watch = &script->watch;
