@@ -117,11 +117,11 @@ static int task_push(lua_State *L, void *arg) {
 
 static void task_ended(void *arg, struct holt_task *task, lua_State *co, bool ok, int count) {
   struct lua_task *self = arg;
-  self->has_ended = true;
   self->is_ok = ok;
   self->count = count;
   if (!ok && !self->is_cancel_asked && !self->is_quiet && holt_list_is_empty(&self->joiners))
-    holt_script_report(self->script, co, self->where, LUA_NOREF);
+    holt_script_report(self->script, co, self->where, LUA_NOREF); /* the handle may be collected meanwhile */
+  self->has_ended = true;
   wake_all(&self->joiners);
   if (self->has_handle)
     holt_task_keep(task);
