@@ -130,7 +130,13 @@ static void on_assert(MDB_env *env, const char *text) {
 
 /* Anything but a guarded call of LMDB goes the way it went before us. */
 static void on_fault(int number, siginfo_t *info, void *context) {
-  if (guard != NULL) leave();
+  if (guard != NULL) {
+    sigset_t again; /* not every tool that stands between leaves it open, as SA_NODEFER says */
+    sigemptyset(&again);
+    sigaddset(&again, number);
+    pthread_sigmask(SIG_UNBLOCK, &again, NULL);
+    leave();
+  }
   const struct sigaction *old = &before_us[number == SIGBUS];
   if ((old->sa_flags & SA_SIGINFO) != 0) {
     old->sa_sigaction(number, info, context);
