@@ -95,7 +95,9 @@ static void tell(struct holt__snapshot_file *f) {
 static void remove_torn(struct holt__snapshot_file *f) {
   f->is_removed = true;
   f->ops[0] = (struct holt_file_op){.type = HOLT_FILE_UNLINK, .name = ASIDE};
-  submit_edge(f, 1);
+  f->ops[1] =
+      (struct holt_file_op){.type = HOLT_FILE_UNLINK, .name = f->name}; /* renamed, but not for sure */
+  submit_edge(f, 2);
 }
 
 static void finish(struct holt__snapshot_file *f);

@@ -62,7 +62,7 @@ static struct holt__source *find(struct holt_cluster *c, uint64_t index, uint64_
   for (size_t i = 0; i < HOLT__SOURCES; i++) {
     struct holt__source *s = &c->sources[i];
     if (s->index != index) continue;
-    if (s->at == offset || s->wound_to == offset) return s;
+    if (s->at == offset || (offset > 0 && s->wound_to == offset)) return s;
     if (s->piece.len > 0 && s->at - s->piece.len == offset) return s;
   }
   return NULL;
