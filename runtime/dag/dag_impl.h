@@ -80,7 +80,6 @@ struct holt_dag {
 /* entry.c, run.c */
 bool holt__dag_tail_read(struct holt_reader *in,
                          struct holt_dag_entry *entry); /* needs kind, author, number, prev */
-void holt__dag_run_copy(struct holt_dag_run *to, const struct holt_dag_run *from);
 
 /* dag.c: the index. */
 uint32_t holt__dag_author_of(const struct holt_dag *dag, const uint8_t *key); /* or HOLT__DAG_NONE */

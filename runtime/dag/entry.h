@@ -174,6 +174,8 @@ struct holt_dag_run {
 };
 
 void holt_dag_run_free(struct holt_dag_run *run);
+/* `to`, whatever it held, becomes a copy with memory of its own. */
+void holt_dag_run_copy(struct holt_dag_run *to, const struct holt_dag_run *from);
 /* Forgets the entries and keeps the memory. */
 void holt_dag_run_clear(struct holt_dag_run *run);
 static inline struct holt_buf holt_dag_run_entry(const struct holt_dag_run *run, uint32_t i) {

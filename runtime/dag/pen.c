@@ -77,7 +77,7 @@ static void evict(struct holt_dag *dag, struct holt__dag_penned *penned) {
 void holt__dag_pen_put(struct holt_dag *dag, const struct holt_dag_run *run, uint64_t source,
                        const struct holt_dag_ref *missing) {
   struct holt__dag_penned *penned = holt_alloc(sizeof *penned);
-  holt__dag_run_copy(&penned->run, run);
+  holt_dag_run_copy(&penned->run, run);
   penned->source = source;
   penned->missing = *missing;
   penned->bytes = sizeof *penned + run->bytes.len + run->count * sizeof *run->items;

@@ -31,7 +31,7 @@ void holt_dag_run_free(struct holt_dag_run *run) {
   *run = (struct holt_dag_run){0};
 }
 
-void holt__dag_run_copy(struct holt_dag_run *to, const struct holt_dag_run *from) {
+void holt_dag_run_copy(struct holt_dag_run *to, const struct holt_dag_run *from) {
   *to = *from;
   to->bytes = (struct holt_writer){0};
   holt_write_bytes(&to->bytes, from->bytes.data, from->bytes.len);

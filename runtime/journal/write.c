@@ -221,16 +221,6 @@ static void begin_sealing(struct holt_journal *j) {
 /* --- What the index takes ---------------------------------------------------------------------------------
  */
 
-static void copy_run(struct holt_dag_run *to, const struct holt_dag_run *from) {
-  *to = *from;
-  memset(&to->bytes, 0, sizeof to->bytes);
-  holt_write_bytes(&to->bytes, from->bytes.data, from->bytes.len);
-  to->items = holt_alloc(from->count * sizeof *to->items);
-  memcpy(to->items, from->items, from->count * sizeof *to->items);
-  to->cap = from->count;
-  to->certificate = NULL;
-}
-
 /* `own` is the run that was offered: its memory is taken over when it is among the admitted. */
 void holt__journal_take(struct holt_journal *j, const struct holt_dag_result *result,
                         const struct holt_dag_run *own, struct holt__inbound *inbound) {
@@ -238,7 +228,7 @@ void holt__journal_take(struct holt_journal *j, const struct holt_dag_result *re
   for (size_t i = 0; i < result->admitted_count; i++) {
     const struct holt_dag_admitted *admitted = &result->admitted[i];
     struct holt__chunk *chunk = holt_alloc(sizeof *chunk);
-    copy_run(&chunk->run, admitted->run);
+    holt_dag_run_copy(&chunk->run, admitted->run);
     chunk->skip = admitted->skip;
     chunk->count = admitted->count;
     chunk->first = admitted->first;
