@@ -5,6 +5,7 @@ local codec = require("holt.codec")
 local config = require("holt.config")
 local core = require("holt.core")
 local emitter = require("holt.emitter")
+local journal = require("holt.journal")
 local options = require("holt.options")
 local transport = require("holt.transport")
 
@@ -67,6 +68,9 @@ end
 
 ---Stop dialling, close the link, forget what was buffered. False when it is closed already.
 function Peer:close()
+  if self.address ~= "" then
+    journal.parted(self.node, self.address)
+  end
   return core.node_peer_close(self.node, self.number)
 end
 
@@ -115,6 +119,9 @@ end
 
 function tells.initialized(node, peer)
   peer.is_up = true
+  if peer.wanted then
+    journal.connected(node, peer.wanted)
+  end
   peer.events:fire("initialized")
   node.events:fire("peer_connected", peer)
 end
@@ -213,11 +220,15 @@ function tells.closed(node)
   open_nodes[node] = nil
   set_watch()
   cluster.closed(node)
+  journal.closed(node)
   node.events:fire("closed")
 end
 
 for name, tell in pairs(cluster.tells) do
   tells[name] = tell
+end
+for name, tell in pairs(journal.tells) do
+  tells["journal_" .. name] = tell
 end
 
 local function dispatch(node, kind, told)
@@ -358,6 +369,12 @@ end
 
 --- Links ------------------------------------------------------------------------------------------------------------
 
+-- Where others reach this node: what it was told to say, else where it listens.
+local function advertised(node)
+  local told = node[SETTINGS].advertise
+  return type(told) == "string" and { told } or { table.unpack(told or node[ADDRESSES]) }
+end
+
 ---Accept links at this address. Port 0 picks a free one.
 function Node:listen(address)
   check_address("listen", address)
@@ -367,6 +384,7 @@ function Node:listen(address)
   end
   table.insert(self[ADDRESSES], actual)
   self.events:fire("listening", actual)
+  journal.listening(self, advertised(self))
   return true, actual
 end
 
@@ -378,7 +396,15 @@ function Node:connect(address, opts)
   if not number then
     return nil, err
   end
-  return peer_of(self, number, { address = address })
+  local peer = peer_of(self, number, { address = address })
+  peer.wanted = address
+  return peer
+end
+
+---A journal of this node, got or made: durable, signed events that every holder ends up with.
+function Node:journal(name, opts)
+  local log, err = journal.open(self, name, opts, advertised(self), 2)
+  return log, err
 end
 
 ---Drop today's peers without dialling them anew; go on listening.
@@ -425,12 +451,6 @@ function Node:stats()
     stats.in_progress, stats.partial = status.last - status.commit, 0
   end
   return stats, err
-end
-
--- Where others reach this node: what it was told to say, else where it listens.
-local function advertised(node)
-  local told = node[SETTINGS].advertise
-  return type(told) == "string" and { told } or { table.unpack(told or node[ADDRESSES]) }
 end
 
 -- A cluster's part of `status`.
@@ -515,6 +535,7 @@ function M.new(given)
   end
   local node = setmetatable({ [PEERS] = {}, [ADDRESSES] = {}, [ORIGINS] = origins, [SETTINGS] = settings }, Node)
   cluster.attach(node, settings)
+  node.journals_open = {}
   node.events = emitter.new("node.events", NODE_EVENTS, function(name, count)
     cluster.listens(node, name, count)
   end)

@@ -18,5 +18,6 @@ void holt_binding_system(lua_State *L);
 void holt_binding_nodes(lua_State *L);
 void holt_binding_objects(lua_State *L);
 void holt_binding_schemas(lua_State *L);
+void holt_binding_journals(lua_State *L);
 
 #endif /* HOLT_BINDING_BINDING_H */

@@ -99,6 +99,7 @@ static void shut(struct lua_node *node) {
   holt__emits_close(node);
   holt__calls_shut(node);
   holt__cluster_calls_shut(node);
+  holt__journals_shut(node);
   holt__serves_close(node);
   holt__subs_close(node);
   holt_node_free(node->node);
@@ -186,6 +187,7 @@ static void read_config(lua_State *L, struct holt_node_config *config) {
   if (lua_getfield(L, 1, "overflow") != LUA_TNIL)
     link->overflow = (enum holt_overflow)luaL_checkoption(L, -1, NULL, overflows);
   lua_pop(L, 1);
+  config->data = field_text(L, "data", NULL);
   link->name = field_text(L, "name", "");
   link->channel = field_text(L, "channel", link->channel);
   if (lua_getfield(L, 1, "transport_box") == LUA_TUSERDATA) /* stays on the stack, as texts do */
@@ -226,6 +228,7 @@ static int l_node_new(lua_State *L) {
   holt_list_init(&node->requests);
   holt_list_init(&node->calls);
   holt_list_init(&node->cluster_calls);
+  holt_list_init(&node->journals);
   holt_list_init(&node->watching);
   holt_list_init(&node->changes);
   holt_list_init(&node->closes);

@@ -59,6 +59,7 @@ struct lua_node {
   struct holt_list requests;            /* struct serving: requests whose handler may begin */
   struct holt_list calls;               /* calls that wait for their answer */
   struct holt_list cluster_calls;       /* operations and reads that wait for the cluster */
+  struct holt_list journals;                /* struct lua_journal, open */
   struct holt_list watching;            /* struct lua_object with listeners */
   struct holt_list changes;             /* struct change: what they are to be told */
   unsigned objects_epoch;               /* how often a snapshot took the place of the state */
@@ -168,6 +169,11 @@ void holt__cluster_calls_shut(struct lua_node *node);
  * May raise. */
 void holt__cluster_config(lua_State *L, struct holt_node_config *config);
 void holt__binding_cluster(lua_State *L); /* with the metatable of nodes on top, which stays */
+
+/* journal.c */
+/* The journal has entries behind those that were told: who waits for them looks again. */
+void holt__journals_told(struct lua_node *node, const struct holt_journal *about);
+void holt__journals_shut(struct lua_node *node);
 
 /* notice.c */
 extern const struct holt_node_ops holt__node_ops;

@@ -101,6 +101,26 @@ static void on_cluster(void *arg, const struct holt_cluster_notice *told) {
   notice->err = told->err;
 }
 
+static const char *const journal_kinds[] = {
+    [HOLT_JOURNAL_REFUSED] = "journal_refused",     [HOLT_JOURNAL_FORKED] = "journal_forked",
+    [HOLT_JOURNAL_TRUNCATED] = "journal_truncated", [HOLT_JOURNAL_DAMAGED] = "journal_damaged",
+    [HOLT_JOURNAL_MENDED] = "journal_mended",       [HOLT_JOURNAL_SYNCED] = "journal_synced",
+    [HOLT_JOURNAL_DISK_ERROR] = "journal_disk_error",
+};
+
+static void on_journal(void *arg, const struct holt_journal_notice *told) {
+  struct lua_node *node = arg;
+  if (told->event == HOLT_JOURNAL_ENTRIES) {
+    holt__journals_told(node, told->journal);
+    return;
+  }
+  struct notice *notice = push_notice(node, journal_kinds[told->event]);
+  snprintf(notice->name, sizeof notice->name, "%s", holt_journal_name(told->journal));
+  if (told->text != NULL) snprintf(notice->address, sizeof notice->address, "%s", told->text);
+  notice->number = told->number;
+  notice->err = told->err;
+}
+
 static void on_closed(void *arg) {
   struct lua_node *node = arg;
   node->is_closed = true;
@@ -113,6 +133,7 @@ const struct holt_node_ops holt__node_ops = {.on_peer = on_peer,
                                              .on_cluster = on_cluster,
                                              .on_change = holt__on_change,
                                              .on_replaced = holt__on_replaced,
+                                             .on_journal = on_journal,
                                              .on_closed = on_closed};
 
 struct telling {

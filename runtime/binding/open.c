@@ -24,6 +24,7 @@ void holt_binding_open(lua_State *L) {
   holt_binding_nodes(L);
   holt_binding_objects(L);
   holt_binding_schemas(L);
+  holt_binding_journals(L);
   lua_pushvalue(L, -1);
   lua_rawsetp(L, LUA_REGISTRYINDEX, &core_key);
 }
