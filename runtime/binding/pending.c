@@ -4,6 +4,7 @@
  * - Woken by the owner, or by its timer: the coroutine goes on and looks again.
  * - Canceled: the record leaves the list, nothing else happens. */
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/mem.h"
@@ -99,6 +100,22 @@ static int l_is_terminal(lua_State *L) {
   return 1;
 }
 
+/* stdio_kind(0, 1 or 2) -> "terminal", "pipe" (or a socket), "file" (or a device, which never makes us wait),
+ * "none" */
+static int l_stdio_kind(lua_State *L) {
+  struct stat status;
+  int number = (int)luaL_checkinteger(L, 1);
+  const char *kind = "file";
+  if (fstat(number, &status) != 0)
+    kind = "none";
+  else if (isatty(number))
+    kind = "terminal";
+  else if (S_ISFIFO(status.st_mode) || S_ISSOCK(status.st_mode))
+    kind = "pipe";
+  lua_pushstring(L, kind);
+  return 1;
+}
+
 static int l_pid(lua_State *L) {
   lua_pushinteger(L, getpid());
   return 1;
@@ -137,7 +154,7 @@ static int l_error_list(lua_State *L) {
 void holt_binding_outside(lua_State *L) {
   static const luaL_Reg functions[] = {{"handles", l_handles},       {"is_terminal", l_is_terminal},
                                        {"executable", l_executable}, {"pid", l_pid},
-                                       {"error_list", l_error_list}, {NULL, NULL}};
+                                       {"error_list", l_error_list}, {"stdio_kind", l_stdio_kind},  {NULL, NULL}};
   luaL_setfuncs(L, functions, 0);
   holt__binding_stream(L);
   holt__binding_process(L);

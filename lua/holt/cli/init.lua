@@ -19,6 +19,7 @@ local VERBS = {
   "pop",
   "keys",
   "member",
+  "journal",
   "bench",
   "types",
   "explain",
@@ -79,7 +80,15 @@ local function dispatch(argv)
     return usage_error(("there is no verb '%s'%s"):format(name, near and (", did you mean: holt " .. near) or "; see: holt --help"))
   end
   local verb = require("holt.cli." .. name)
-  local values, arguments, rest = args.parse(verb, table.move(argv, 2, #argv, 1, {}))
+  local first = 2
+  for _, inner in ipairs(verb.verbs or {}) do
+    if argv[2] == inner then
+      verb, first = require("holt.cli." .. name .. "." .. inner), 3
+      name = verb.name
+      break
+    end
+  end
+  local values, arguments, rest = args.parse(verb, table.move(argv, first, #argv, 1, {}))
   if not values then
     return usage_error(("%s: %s"):format(name, arguments))
   elseif values.help then

@@ -130,12 +130,12 @@ function M.add(log, method, name, f, given)
     error(("%s: the handler must be a function, got %s"):format(what, type(f)), 3)
   end
   given = options.check(what, given, RULES, 1)
-  local known, problem = log.codecs:knows(name)
+  local known, full = log.codecs:find(name)
   if not known then
-    return nil, problem
+    return nil, full
   end
   local from = given.from or (given.cursor and "start" or "now")
-  local ok, made = pcall(reader.new, log, { cursor = given.cursor, from = from, follow = true, filter = name }, what, 3)
+  local ok, made = pcall(reader.new, log, { cursor = given.cursor, from = from, follow = true, filter = full }, what, 3)
   if not ok then
     if errors.is(made) then
       return nil, made

@@ -59,19 +59,22 @@ function Log:emit(name, message, opts)
   if type(name) ~= "string" then
     error(("log:emit: expected the name of a message, got %s"):format(type(name)), 2)
   end
-  local bytes, err = self.codecs:encode(name, message, 2)
-  if not bytes then
-    return nil, err
+  local codecs = self.codecs
+  if codecs.own[name] ~= nil then
+    return errors.fail("schema", ("'%s' is a name of the journal's own; call the message otherwise"):format(name))
   end
-  if opts == nil then
-    return emit(self[1], name, bytes)
+  local bytes, full = codecs:encode(name, message)
+  if not bytes then
+    return nil, full
+  elseif opts == nil then
+    return emit(self[1], full, bytes)
   end
   options.check("log:emit", opts, EMIT_RULES)
   local timeout = opts.timeout
   if not timeout and (opts.holders or 0) > 0 then
     timeout = self.node.cluster_settings.request_timeout
   end
-  return emit(self[1], name, bytes, opts.holders, timeout)
+  return emit(self[1], full, bytes, opts.holders, timeout)
 end
 
 --- Handling and reading ----------------------------------------------------------------------------------------------
@@ -102,10 +105,10 @@ end
 
 local function finish(self, entry)
   setmetatable(entry, { __name = "holt.entry", __tostring = reader.entry_text })
-  local value, err = self.codecs:decode(entry.name, entry.payload)
-  if err then
-    err.entry, err.position = entry, entry.position
-    return nil, err
+  local ok, value = self.codecs:decode(entry.name, entry.payload)
+  if not ok then
+    value.entry, value.position = entry, entry.position
+    return nil, value
   end
   entry.payload = value
   return entry
@@ -150,7 +153,10 @@ end
 ---Give messages codecs of your own: a name and one, a table by name, or a list of { name = …, codec = … }. Returns the
 ---journal, so that calls chain. A second one for a message is a mistake, unless { replace = true }.
 function Log:register_codec(...)
-  self.codecs:register(2, ...)
+  local problem = self.codecs:try_register(...)
+  if problem then
+    error("log:register_codec: " .. problem, 2)
+  end
   return self
 end
 
@@ -328,9 +334,13 @@ function M.open(node, name, given, addresses, level)
   for key, value in pairs(given) do -- a copy: the script may change its table
     log.given[key] = value
   end
-  log.codecs, err = payloads.new(box, given, level + 1)
-  if not log.codecs then
+  local ok
+  ok, log.codecs, err = pcall(payloads.new, box, given)
+  if not ok or not log.codecs then
     core.journal_close(box)
+    if not ok then
+      error("node:journal: " .. tostring(log.codecs):gsub("^[^:]+:%d+: ", ""), level + 1)
+    end
     return nil, err
   end
   log.messages = log.codecs.messages

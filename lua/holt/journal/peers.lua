@@ -49,7 +49,7 @@ function M.announce(log, addresses)
   if #list == 0 or not log.announces then
     return
   end
-  local bytes = log.codecs:encode_core("EventPeer", { id = log.id, addresses = list })
+  local bytes = log.codecs:encode("EventPeer", { id = log.id, addresses = list })
   if not bytes or core.journal_note(log[1], "announced") == bytes then
     return
   end

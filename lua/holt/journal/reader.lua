@@ -151,10 +151,10 @@ end
 local function finish_entry(self, entry)
   setmetatable(entry, self.entries)
   if not self.raw then
-    local value, err = self.log.codecs:decode(entry.name, entry.payload)
-    if err then
-      err.position, err.entry = entry.position, entry
-      error(err, 0)
+    local ok, value = self.log.codecs:decode(entry.name, entry.payload)
+    if not ok then
+      value.position, value.entry = entry.position, entry
+      error(value, 0)
     end
     entry.payload = value
   end

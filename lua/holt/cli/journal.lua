@@ -1,0 +1,81 @@
+--- holt journal: a journal's peer as a tool. Without a verb of its own a prompt, or lines of JSON in and out.
+local core = require("holt.core")
+local errors = require("holt.errors")
+local open = require("holt.cli.journal.open")
+local term = require("holt.cli.term")
+
+local verb = {
+  name = "journal",
+  usage = "holt journal [SCHEMA] [options]\n       holt journal VERB [options]",
+  summary = "Be a holder of a journal: a prompt, or with --no-repl lines of JSON in and out. Both go on where they stopped. "
+    .. "Verbs: tail, export, import, verify, log, stats, check; holt journal VERB --help says more about one.",
+  examples = {
+    { "holt journal shop.proto --db data --listen :7001", "a prompt; events appear as they arrive" },
+    { "holt journal shop.proto --db copy --connect :7001 --no-repl", "lines of JSON in and out" },
+    { "echo '{\"name\":\"Hello\",\"payload\":{\"from\":\"Ada\"}}' | holt journal --db data", "emit, print what is new, end" },
+    { "holt journal --db data --no-repl --from-scratch </dev/null | jq .payload", "everything that is there" },
+    { "holt journal export --db data > shop.ndjson", "one verb of its own: see holt journal export --help" },
+  },
+  flags = open.flags(open.common, open.links, {
+    { "no-repl", help = "lines of JSON instead of the prompt; also when standard input is no terminal" },
+    { "from-scratch", help = "begin with the first entry, wherever the cursor is" },
+    { "cursor", value = "NAME", help = "the cursor that remembers where this stopped" },
+    { "meta", help = "with --no-repl: hash, author, sequence, node, time, too" },
+    { "strict", help = "with --no-repl: end with 5 at the first line that is refused" },
+    { "log-level", value = "LEVEL", help = "trace debug info warn error silent",
+      values = { "trace", "debug", "info", "warn", "error", "silent" } },
+  }),
+  arguments = { min = 0, max = 1, names = "SCHEMA" },
+  verbs = { "tail", "export", "import", "verify", "log", "stats", "check" },
+}
+
+local function usage(text)
+  term.say("journal: %s", text)
+  io.stderr:write("usage: ", verb.usage, "\n")
+  return 2
+end
+
+-- SIGTERM and SIGINT: close and end; the second one ends at once.
+local function watch_signals(log)
+  local is_ending = false
+  local function on_signal()
+    if is_ending then
+      core.exit(1)
+    end
+    is_ending = true
+    core.go(function()
+      core.exit(open.leave(log, 0))
+    end)
+  end
+  core.on_signal("SIGTERM", on_signal)
+  core.on_signal("SIGINT", on_signal)
+end
+
+function verb.run(values, arguments)
+  if arguments[1] and values.schema and arguments[1] ~= values.schema then
+    return usage(("two schemas, %s and --schema %s; give one"):format(arguments[1], values.schema))
+  end
+  values.schema = arguments[1] or values.schema
+  values.cursor = values.cursor or open.DEFAULT_CURSOR
+  values.is_live = true
+  core.log_level(values.log_level or os.getenv("HOLT_LOG_LEVEL") or "warn")
+  local log, code = open.open(values)
+  if not log then
+    return code
+  elseif not log.codecs.is_typed then
+    open.leave(log, 2)
+    return usage("Missing schema: give the .proto file of the messages, or --codec json; --db FOLDER remembers it")
+  end
+  if values.from_scratch then
+    log:cursor(values.cursor, "start")
+  end
+  watch_signals(log)
+  local is_prompt = not values.no_repl and core.is_terminal(0)
+  local ok, result = pcall(require(is_prompt and "holt.cli.journal.prompt" or "holt.cli.journal.stream").run, log, values)
+  if not ok and errors.is(result) and (result.code == "canceled" or (result.code == "closed" and log.closed)) then
+    return nil -- we are ending already
+  end
+  return open.leave(log, ok and result or open.fail(result))
+end
+
+return verb

@@ -1,0 +1,198 @@
+--- holt journal --no-repl: lines of JSON in and out, going on where the last run stopped.
+--
+-- - Each line of standard input is emitted, in order, many under way at once.
+-- - Each entry, our own too, is a line on standard output; the cursor moves when the line has been written.
+-- - The end of the input: with links it goes on until it is told to end; without them it ends when all is written.
+-- - Nobody reads standard output any more: it ends.
+local core = require("holt.core")
+local errors = require("holt.errors")
+local open = require("holt.cli.journal.open")
+local term = require("holt.cli.term")
+
+local M = {}
+
+local IN_FLIGHT = 512
+
+--- Input ---------------------------------------------------------------------------------------------------------------
+
+-- The lines of standard input, from a pipe or terminal without holding up the loop. A file never makes us wait.
+local function lines_of_input()
+  local kind = core.stdio_kind(0)
+  if kind == "file" then
+    local count = 0
+    return function()
+      count = count + 1
+      if count % 256 == 0 then
+        core.sleep(0)
+      end
+      return io.stdin:read("l")
+    end
+  end
+  local stream, err = core.stdio(0)
+  if not stream then
+    error(err, 0)
+  end
+  return function()
+    return (stream:read_line())
+  end
+end
+
+local Input = {}
+Input.__index = Input
+
+function Input:refuse(number, err)
+  term.say("line %d: %s", number, err.message or tostring(err))
+  self.refused = self.refused + 1
+  if self.is_strict and not self.failure then
+    self.failure = 5
+  end
+end
+
+function Input:emit(number, name, payload)
+  local hash, err = self.log:emit(name, payload)
+  self.pending = self.pending - 1
+  if hash then
+    self.emitted = self.emitted + 1
+  elseif not self.is_stopped then
+    self:refuse(number, err)
+    if err.code == "disk_full" or err.code == "io" or err.code == "closed" then
+      self.failure = 1
+    end
+  end
+  self.room:open()
+end
+
+---Emit every line; returns when all are answered.
+function Input:run()
+  local number = 0
+  for line in lines_of_input() do
+    number = number + 1
+    if line:find("%S") then
+      local name, payload = open.parse(line)
+      if not name then
+        self:refuse(number, payload)
+      else
+        self.pending = self.pending + 1
+        core.go(self.emit, self, number, name, payload)
+      end
+    end
+    while self.pending >= IN_FLIGHT do
+      self:wait_room()
+    end
+    if self.failure or self.is_stopped then
+      break
+    end
+  end
+  while self.pending > 0 do
+    self:wait_room()
+  end
+end
+
+function Input:wait_room()
+  self.room = core.gate()
+  self.room:wait()
+end
+
+---@param log holt.Log
+---@param is_strict boolean|nil
+function M.input(log, is_strict)
+  return setmetatable({
+    log = log,
+    is_strict = is_strict,
+    pending = 0,
+    emitted = 0,
+    refused = 0,
+    room = core.gate(),
+  }, Input)
+end
+
+--- Output --------------------------------------------------------------------------------------------------------------
+
+---A function that writes a line to standard output and returns when it is out; false when nobody reads any more.
+function M.writer()
+  if core.stdio_kind(1) == "pipe" then
+    local stream = core.stdio(1)
+    return function(line)
+      return (stream:write(line .. "\n") and stream:write("")) and true or false
+    end
+  end
+  return function(line)
+    return io.stdout:write(line, "\n") ~= nil and io.stdout:flush() ~= nil
+  end
+end
+
+local function print_entry(write, entry, values)
+  local line, err = open.line(entry, values.meta)
+  if not line then
+    term.say("entry %s: %s", entry.hash, err.message)
+    return true
+  end
+  return write(line)
+end
+
+-- One entry after the other until the reader ends. False: nobody reads our output.
+local function print_all(reader, write, values, state)
+  while true do
+    state.is_idle = true
+    local ok, entry = pcall(reader)
+    state.is_idle = false
+    if ok and not entry then
+      return true
+    elseif ok and not print_entry(write, entry, values) then
+      return false
+    elseif not ok and errors.is(entry) and entry.position then
+      term.say("entry at position %d: %s", entry.position, entry.message) -- goes on behind it
+    elseif not ok then
+      error(entry, 0)
+    end
+  end
+end
+
+---Print what is there from the cursor on, and end there.
+function M.drain(log, write, values)
+  local reader <close> = log:read({ cursor = values.cursor })
+  return print_all(reader, write, values, {})
+end
+
+---Run until told to end; returns the exit code.
+---@param log holt.Log
+---@param values table
+---@return integer
+function M.run(log, values)
+  local write = M.writer()
+  local reader = log:read({ cursor = values.cursor, from = "now", follow = true })
+  local ended, code = core.gate(), 0
+  local state = {}
+  local output = core.go(function()
+    if not print_all(reader, write, values, state) then
+      ended:open()
+    end
+  end)
+  local failed = open.connect(log, values)
+  if failed then
+    return failed
+  end
+  local input = M.input(log, values.strict)
+  core.go(function()
+    input:run()
+    code = input.failure or 0
+    if input.failure or not (values.listen or values.connect) then
+      state.is_over = true
+      ended:open()
+    end
+  end)
+  ended:wait()
+  if not state.is_over then
+    input.is_stopped = true
+    return 0 -- nobody reads: what we printed so far is where the next run begins
+  end
+  while not state.is_idle do
+    core.sleep(0.002)
+  end
+  output:cancel()
+  reader:close()
+  M.drain(log, write, values)
+  return code
+end
+
+return M

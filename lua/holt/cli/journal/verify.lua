@@ -1,0 +1,38 @@
+--- holt journal verify: every entry's bytes, hash, links and signatures.
+local open = require("holt.cli.journal.open")
+local term = require("holt.cli.term")
+
+local verb = {
+  name = "journal verify",
+  usage = "holt journal verify --db FOLDER [--name NAME]",
+  summary = "Look at every entry: its bytes, its hash, its links to what came before, the signatures that cover it. Exit code 1 when "
+    .. "one is wrong; what is wrong is told, and mended as soon as the folder is open while another holder is linked.",
+  examples = {
+    { "holt journal verify --db data", "says how many entries are in order" },
+    { "holt journal verify --db data && echo sound", "the exit code tells" },
+  },
+  flags = open.flags(open.common),
+}
+
+function verb.run(values)
+  local log, code = open.open(values, true)
+  if not log then
+    return code
+  end
+  local ok, result = log:verify({
+    progress = function(done, total)
+      term.progress("verifying", done / math.max(total, 1))
+    end,
+  })
+  term.progress("verifying", nil)
+  if ok then
+    term.print(("%d entries are in order"):format(result))
+    return open.leave(log, 0)
+  end
+  for _, position in ipairs(result.damaged or {}) do
+    term.print(("position %d is damaged"):format(position))
+  end
+  return open.leave(log, open.fail(result))
+end
+
+return verb
