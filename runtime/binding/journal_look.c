@@ -137,11 +137,8 @@ static int l_journal_verify(lua_State *L) {
   return 3;
 }
 
-const luaL_Reg holt__journal_looking[] = {{"journal_cursor", l_journal_cursor},
-                                          {"journal_set_cursor", l_journal_set_cursor},
-                                          {"journal_note", l_journal_note},
-                                          {"journal_set_note", l_journal_set_note},
-                                          {"journal_status", l_journal_status},
-                                          {"journal_authors", l_journal_authors},
-                                          {"journal_verify", l_journal_verify},
-                                          {NULL, NULL}};
+const luaL_Reg holt__journal_looking[] = {
+    {"journal_cursor", l_journal_cursor}, {"journal_set_cursor", l_journal_set_cursor},
+    {"journal_note", l_journal_note},     {"journal_set_note", l_journal_set_note},
+    {"journal_status", l_journal_status}, {"journal_authors", l_journal_authors},
+    {"journal_verify", l_journal_verify}, {NULL, NULL}};

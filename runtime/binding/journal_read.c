@@ -100,9 +100,9 @@ static int push_read(lua_State *L, uint64_t next, int code, uint64_t damaged) {
   return 3;
 }
 
-/* journal_read(box, position, max, filter, limit) -> list, next, err. At most `max` entries from `position` on
- * that lie before `limit` (nil: none); an empty list may have a `next` that has moved on. With `err` the entry
- * behind the list could not be read: `next` lies behind it when it is damaged, else at it. */
+/* journal_read(box, position, max, filter, limit) -> list, next, err. At most `max` entries from `position`
+ * on that lie before `limit` (nil: none); an empty list may have a `next` that has moved on. With `err` the
+ * entry behind the list could not be read: `next` lies behind it when it is damaged, else at it. */
 static int l_journal_read(lua_State *L) {
   struct lua_journal *journal = holt__open_journal(L);
   if (journal == NULL) return 2;

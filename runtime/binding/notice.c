@@ -102,9 +102,9 @@ static void on_cluster(void *arg, const struct holt_cluster_notice *told) {
 }
 
 static const char *const journal_kinds[] = {
-    [HOLT_JOURNAL_REFUSED] = "journal_refused",     [HOLT_JOURNAL_FORKED] = "journal_forked",
-    [HOLT_JOURNAL_TRUNCATED] = "journal_truncated", [HOLT_JOURNAL_DAMAGED] = "journal_damaged",
-    [HOLT_JOURNAL_MENDED] = "journal_mended",       [HOLT_JOURNAL_SYNCED] = "journal_synced",
+    [HOLT_JOURNAL_REFUSED] = "journal_refused",       [HOLT_JOURNAL_FORKED] = "journal_forked",
+    [HOLT_JOURNAL_TRUNCATED] = "journal_truncated",   [HOLT_JOURNAL_DAMAGED] = "journal_damaged",
+    [HOLT_JOURNAL_MENDED] = "journal_mended",         [HOLT_JOURNAL_SYNCED] = "journal_synced",
     [HOLT_JOURNAL_DISK_ERROR] = "journal_disk_error",
 };
 

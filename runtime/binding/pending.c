@@ -152,9 +152,13 @@ static int l_error_list(lua_State *L) {
 }
 
 void holt_binding_outside(lua_State *L) {
-  static const luaL_Reg functions[] = {{"handles", l_handles},       {"is_terminal", l_is_terminal},
-                                       {"executable", l_executable}, {"pid", l_pid},
-                                       {"error_list", l_error_list}, {"stdio_kind", l_stdio_kind},  {NULL, NULL}};
+  static const luaL_Reg functions[] = {{"handles", l_handles},
+                                       {"is_terminal", l_is_terminal},
+                                       {"executable", l_executable},
+                                       {"pid", l_pid},
+                                       {"error_list", l_error_list},
+                                       {"stdio_kind", l_stdio_kind},
+                                       {NULL, NULL}};
   luaL_setfuncs(L, functions, 0);
   holt__binding_stream(L);
   holt__binding_process(L);

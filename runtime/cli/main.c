@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "binding/binding.h"
+#include "cli/edit.h"
 #include "env/uv.h"
 
 static const char start[] = "require('holt.loader').install()\n"
@@ -24,6 +25,7 @@ struct program {
 static void prepare(lua_State *L, void *arg) {
   struct program *program = arg;
   holt_binding_open(L);
+  holt_cli_edit(L);
   luaL_getsubtable(L, LUA_REGISTRYINDEX, LUA_LOADED_TABLE);
   lua_pushvalue(L, -2);
   lua_setfield(L, -2, "holt.core");
