@@ -2,34 +2,42 @@
 -- The parent starts a sink and a source (`holt bench bus --role …`); the source drives one workload after the other and
 -- prints a line for each result, the sink measures what it receives.
 local bench_cluster = require("holt.cli.bench_cluster")
+local bench_journal = require("holt.cli.bench_journal")
 local children = require("holt.cli.children")
 local core = require("holt.core")
 local json = require("holt.json")
 local term = require("holt.cli.term")
 
+local function workloads()
+  local list = { "bus_raw_64B", "bus_raw_1KiB", "bus_msgpack_5f", "bus_rtt_64B", "bus_call_64B" }
+  table.move(bench_cluster.WORKLOADS, 1, #bench_cluster.WORKLOADS, #list + 1, list)
+  return table.move(bench_journal.WORKLOADS, 1, #bench_journal.WORKLOADS, #list + 1, list)
+end
+
 local verb = {
   name = "bench",
-  usage = "holt bench bus|cluster [--json] [--seconds N] [--failovers N]",
-  summary = "Measure events and round trips between two processes, or a cluster of three, on this machine.",
+  usage = "holt bench bus|cluster|journal [--json] [--seconds N] [--failovers N]",
+  summary = "Measure events and round trips between two processes, a cluster of three, or journals, on this machine.",
   examples = {
     { "holt bench bus", "all workloads of the bus, 3 seconds each" },
     { "holt bench cluster", "sets in memory and on disk, local reads, a leader's death" },
+    { "holt bench journal", "durable emits, replication, catching up" },
     { "holt bench bus --json --seconds 10", "one JSON object a line: workload, metric, value, unit" },
   },
   flags = {
     { "json", help = "print one JSON object a line" },
     { "seconds", "s", value = "N", help = "for each workload (3)", kind = "seconds", min = 0.1 },
     { "only", value = "WORKLOAD", help = "this workload only",
-      values = table.move(bench_cluster.WORKLOADS, 1, #bench_cluster.WORKLOADS, 6,
-        { "bus_raw_64B", "bus_raw_1KiB", "bus_msgpack_5f", "bus_rtt_64B", "bus_call_64B" }) },
+      values = workloads() },
     { "failovers", value = "N", help = "leaders killed for cluster_failover (5)", kind = "integer", min = 1 },
-    { "role", is_hidden = true, value = "ROLE", help = "be a part of it", values = { "sink", "source", "member" } },
+    { "role", is_hidden = true, value = "ROLE", help = "be a part of it", values = { "sink", "source", "member", "writer", "holder" } },
     { "connect", is_hidden = true, value = "ADDRESS", help = "the sink, or a member" },
     { "member", is_hidden = true, value = "NAME", help = "with --role member" },
     { "workload", is_hidden = true, value = "LIST", help = "with --role member: drive these" },
     { "directory", is_hidden = true, value = "DIR", help = "with --role member: its data" },
+    { "entries", is_hidden = true, value = "N", help = "with --role holder: the position to reach", kind = "integer" },
   },
-  arguments = { min = 1, max = 1, names = "what to measure (bus, cluster)" },
+  arguments = { min = 1, max = 1, names = "what to measure (bus, cluster, journal)" },
 }
 
 local FLOWS = { "bus_raw_64B", "bus_raw_1KiB", "bus_msgpack_5f" }
@@ -207,8 +215,8 @@ local function show(values, result)
       json.encode(result.value), result.unit))
     return
   end
-  local number = result.unit == "us" and ("%.1f"):format(result.value) or ("%d"):format(result.value)
-  term.print(("%-18s %-10s %12s %s"):format(result.workload, result.metric, number, result.unit))
+  local number = (result.unit == "us" or result.unit == "bytes") and ("%.1f"):format(result.value) or ("%d"):format(result.value)
+  term.print(("%-22s %-15s %12s %s"):format(result.workload, result.metric, number, result.unit))
 end
 
 function verb.run(values, arguments)
@@ -218,8 +226,16 @@ function verb.run(values, arguments)
     return bench_cluster.run(values, function(result)
       show(values, result)
     end)
+  elseif values.role == "writer" then
+    return bench_journal.be_writer(values)
+  elseif values.role == "holder" then
+    return bench_journal.be_holder(values)
+  elseif arguments[1] == "journal" then
+    return bench_journal.run(values, function(result)
+      show(values, result)
+    end)
   elseif arguments[1] ~= "bus" then
-    term.say("there is nothing to measure called '%s'; there are: holt bench bus, holt bench cluster", arguments[1])
+    term.say("there is nothing to measure called '%s'; there are: holt bench bus, cluster, journal", arguments[1])
     return 2
   elseif values.role == "sink" then
     return be_sink(values)
