@@ -4,7 +4,7 @@ local holt = require("holt")
 -- All stubs as one text.
 local function stubs()
   local texts = {}
-  for _, name in ipairs({ "holt", "node", "cluster", "core" }) do
+  for _, name in ipairs({ "holt", "node", "cluster", "journal", "core" }) do
     local file = assert(io.open("lua/holt/types/" .. name .. ".lua"))
     texts[#texts + 1] = file:read("a")
     file:close()
@@ -107,6 +107,12 @@ describe("every public function has a stub for editors:", function()
       end))
       return seen
     end,
+    ["Log:"] = function()
+      return assert(node:journal("j"))
+    end,
+    ["Reader:"] = function()
+      return assert(node:journal("j")):read()
+    end,
     ["Office:"] = function()
       return node:on_leader(function() end)
     end,
@@ -126,7 +132,7 @@ describe("every public function has a stub for editors:", function()
   end
 
   it("and the stubs themselves are Lua", function()
-    for _, name in ipairs({ "holt", "node", "cluster", "core" }) do
+    for _, name in ipairs({ "holt", "node", "cluster", "journal", "core" }) do
       assert(loadfile("lua/holt/types/" .. name .. ".lua"))
     end
   end)

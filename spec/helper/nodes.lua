@@ -149,6 +149,17 @@ function M.holt_with_input(...)
   return run(command)
 end
 
+---The same on a terminal of its own; what is written to process.stdin is typed. Both outputs are in one, as on a screen.
+---@param ... string
+---@return spec.Program
+function M.holt_on_terminal(...)
+  local words = { M.executable, ... }
+  for i, word in ipairs(words) do
+    words[i] = "'" .. word:gsub("'", "'\\''") .. "'"
+  end
+  return run({ "script", "-qefc", table.concat(words, " "), "/dev/null", stdin = "pipe", env = { TERM = "xterm" } })
+end
+
 ---What it has printed so far.
 ---@param which? "stdout"|"stderr" Both when not said.
 ---@return string

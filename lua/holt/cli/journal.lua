@@ -2,6 +2,7 @@
 local core = require("holt.core")
 local errors = require("holt.errors")
 local open = require("holt.cli.journal.open")
+local options = require("holt.options")
 local term = require("holt.cli.term")
 
 local verb = {
@@ -51,7 +52,22 @@ local function watch_signals(log)
   core.on_signal("SIGINT", on_signal)
 end
 
+-- A word that is no file may be a verb mistyped.
+local function nearest_verb(word)
+  local file = io.open(word)
+  if file then
+    file:close()
+    return nil
+  end
+  return not word:find("[./]") and options.nearest(word, verb.verbs) or nil
+end
+
 function verb.run(values, arguments)
+  local near = arguments[1] and nearest_verb(arguments[1])
+  if near then
+    term.say("there is no verb '%s', did you mean: holt journal %s", arguments[1], near)
+    return 2
+  end
   if arguments[1] and values.schema and arguments[1] ~= values.schema then
     return usage(("two schemas, %s and --schema %s; give one"):format(arguments[1], values.schema))
   end

@@ -584,4 +584,143 @@ function core.command(node, timeout, is_silent, boxes, conditions, operations) e
 ---@return holt.Error? err unsupported: the library is missing
 function core.schema_new() end
 
+-- Journals ----------------------------------------------------------------------------------------------------------
+
+---@param node holt.Node
+---@param options { name: string, authors?: string[], entry_bytes_max?: integer, keep_ms?: integer, keep_entries?: integer, keep_bytes?: integer }
+---@return userdata|nil box
+---@return holt.Error? err locked, wrong_version, corrupt, io, disk_full, permission, closed
+function core.journal_open(node, options) end
+
+---@param box userdata
+---@return true ok Once emits under way are answered.
+function core.journal_close(box) end
+
+---@param box userdata
+---@return boolean
+function core.journal_is_open(box) end
+
+---@param box userdata
+---@param name string
+---@param payload string
+---@param holders? integer
+---@param timeout? number
+---@return string|nil hash
+---@return holt.Error? err
+function core.journal_emit(box, name, payload, holders, timeout) end
+
+---At most `max` entries from a position on that lie before `limit`. With an error the entry behind them could not be read.
+---@param box userdata
+---@param position integer
+---@param max integer
+---@param filter? string|table<string, boolean>
+---@param limit? integer
+---@return table[]|nil entries
+---@return integer|holt.Error next
+---@return holt.Error? err
+function core.journal_read(box, position, max, filter, limit) end
+
+---Wait until there is an entry at this position or behind it.
+---@param box userdata
+---@param position integer
+---@param timeout? number
+---@return true|nil ok
+---@return holt.Error? err
+function core.journal_wait(box, position, timeout) end
+
+---@param box userdata
+---@param hash string
+---@return integer|nil position
+---@return holt.Error? err
+function core.journal_find(box, hash) end
+
+---@param box userdata
+---@param author string
+---@param number integer
+---@return integer|nil position
+---@return holt.Error? err
+function core.journal_find_number(box, author, number) end
+
+---@param box userdata
+---@param seconds number
+---@return integer position
+function core.journal_find_time(box, seconds) end
+
+---@param box userdata
+---@return integer|nil first
+---@return integer|holt.Error next
+function core.journal_bounds(box) end
+
+---@param box userdata
+---@param name string
+---@return integer|nil position
+function core.journal_cursor(box, name) end
+
+---@param box userdata
+---@param name string
+---@param position integer
+---@return true|nil ok
+---@return holt.Error? err
+function core.journal_set_cursor(box, name, position) end
+
+---@param box userdata
+---@param key string
+---@return string|nil text
+function core.journal_note(box, key) end
+
+---@param box userdata
+---@param key string
+---@param text? string
+---@return true|nil ok
+---@return holt.Error? err
+function core.journal_set_note(box, key, text) end
+
+---@param box userdata
+---@return holt.JournalStats|nil
+---@return holt.Error? err
+function core.journal_status(box) end
+
+---@param box userdata
+---@return holt.Head[]|nil
+---@return holt.Error? err
+function core.journal_authors(box) end
+
+---@param box userdata
+---@param position integer
+---@param max integer
+---@return integer|nil next
+---@return boolean|holt.Error is_end
+---@return holt.Error? err
+function core.journal_verify(box, position, max) end
+
+---@param number 0|1|2
+---@return "terminal"|"pipe"|"file"|"none"
+function core.stdio_kind(number) end
+
+---In the program `holt` only: a line of input on this terminal, drawn with `prompt`.
+---@param prompt string
+---@param history_file? string
+---@return holt.LineEdit
+function core.edit_open(prompt, history_file) end
+
+---@class holt.LineEdit
+local LineEdit = {}
+
+---@param bytes string What was typed.
+---@return string|false|nil line false: the end of the input; nil: nothing yet.
+function LineEdit:feed(bytes) end
+
+---Take the line off the screen, to print something.
+function LineEdit:hide() end
+
+---@param prompt? string
+function LineEdit:show(prompt) end
+
+function LineEdit:resize() end
+
+---@param words string[] What Tab knows.
+function LineEdit:words(words) end
+
+function LineEdit:close() end
+
 return core

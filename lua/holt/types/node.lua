@@ -118,6 +118,13 @@ function Node:disconnect() end
 ---@return true
 function Node:close() end
 
+---A journal: durable, signed events that every holder ends up with. The same name gives the same one.
+---@param name string
+---@param options? holt.JournalOptions
+---@return holt.Log|nil log
+---@return holt.Error? err schema, not_found (its file), locked, wrong_version, corrupt, io, disk_full, permission, closed
+function Node:journal(name, options) end
+
 ---@return boolean
 function Node:is_open() end
 
