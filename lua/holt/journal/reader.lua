@@ -133,9 +133,8 @@ local function fill(self)
     end
     local is_moving = after > self.position
     self.position = after
-    if is_moving then
-      move_cursor(self, after)
-    else
+    move_cursor(self, after)
+    if not is_moving then
       return false
     end
   end

@@ -1,0 +1,29 @@
+-- An audit trail: who did what, in a journal that shows when somebody changed it afterwards. Each entry is named by the hash
+-- of its content and of what came before it, and signed: to change one, one would have to change every later one, at
+-- every holder.
+--
+--   holt run examples/audit/audit.lua --data data/audit -- record alice "opened the safe"
+--   holt run examples/audit/audit.lua --data data/audit -- check
+local holt = require("holt")
+
+local node = holt.node {}
+local log = assert(node:journal("audit", { codec = "json" }))
+
+local verb, who, what = ...
+local code = 0
+if verb == "record" then
+  print(assert(log:emit("Done", { who = who, what = what }, { holders = 0 })))
+else
+  local ok, result = log:verify()
+  if ok then
+    print(("%d entries, all as they were written; the newest is"):format(result))
+    for _, head in ipairs(log:heads()) do
+      print(head.hash) -- keep this elsewhere: it stands for all that came before
+    end
+  else
+    code = 1
+    print(("TAMPERED WITH: %s"):format(result.message))
+  end
+end
+node:close()
+holt.exit(code)

@@ -1,0 +1,46 @@
+local nodes = require("spec.helper.nodes")
+
+describe("the example of an audit trail", function()
+  nodes.guard(before_each, after_each)
+
+  local function run(...)
+    local data = nodes.folder() .. "/data"
+    local program = nodes.holt("run", "examples/audit/audit.lua", "--data", data, "--control", "none", "--", ...)
+    return program:wait(), program:output()
+  end
+
+  -- Change a word in the files of the journal, as somebody would who can write to the disk.
+  local function forge(from, to)
+    local pipe <close> = assert(io.popen("grep -rlaF '" .. from .. "' " .. nodes.folder() .. "/data/journal"))
+    local changed = 0
+    for path in pipe:lines() do
+      local file = assert(io.open(path, "r+b"))
+      local text = file:read("a")
+      local at = 1
+      while true do
+        at = text:find(from, at, true)
+        if not at then
+          break
+        end
+        file:seek("set", at - 1)
+        file:write(to)
+        at, changed = at + #from, changed + 1
+      end
+      file:close()
+    end
+    return changed
+  end
+
+  it("is in order until somebody changes a word on the disk", function()
+    for i = 1, 5 do
+      assert.same(0, (run("record", "alice", "opened safe " .. i)))
+    end
+    local code, text = run("check")
+    assert.same(0, code)
+    assert.matches("entries, all as they were written", text)
+    assert.is_true(forge("opened safe 3", "cleaned desk3") > 0)
+    code, text = run("check")
+    assert.same(1, code)
+    assert.matches("TAMPERED WITH", text)
+  end)
+end)
