@@ -120,6 +120,27 @@ static int l_journal_authors(lua_State *L) {
   return 1;
 }
 
+/* journal_parents(box, position) -> list of { author, sequence, hash }: what the author of that entry had seen
+ * of others, where it was news */
+static int l_journal_parents(lua_State *L) {
+  struct lua_journal *journal = holt__open_journal(L);
+  if (journal == NULL) return 2;
+  uint64_t position = (uint64_t)luaL_checkinteger(L, 2);
+  struct holt_journal_entry entry;
+  int rc = holt_journal_read(journal->journal, &position, &entry);
+  if (rc != 0) return holt_lua_fail_code(L, rc);
+  lua_newtable(L);
+  struct holt_journal_parent parent;
+  for (size_t i = 0; holt_journal_parent(journal->journal, i, &parent); i++) {
+    lua_createtable(L, 0, 3);
+    set_hex(L, "author", parent.author);
+    set_integer(L, "sequence", parent.number);
+    set_hex(L, "hash", parent.hash);
+    lua_rawseti(L, -2, (lua_Integer)i + 1);
+  }
+  return 1;
+}
+
 /* journal_verify(box, position, max) -> next, is_end, err: looks at `max` entries from `position` on. With
  * `err` the last one before `next` is wrong. */
 static int l_journal_verify(lua_State *L) {
@@ -141,4 +162,5 @@ const luaL_Reg holt__journal_looking[] = {
     {"journal_cursor", l_journal_cursor}, {"journal_set_cursor", l_journal_set_cursor},
     {"journal_note", l_journal_note},     {"journal_set_note", l_journal_set_note},
     {"journal_status", l_journal_status}, {"journal_authors", l_journal_authors},
-    {"journal_verify", l_journal_verify}, {NULL, NULL}};
+    {"journal_parents", l_journal_parents},
+                                          {"journal_verify", l_journal_verify}, {NULL, NULL}};

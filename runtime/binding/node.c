@@ -187,7 +187,8 @@ static void read_config(lua_State *L, struct holt_node_config *config) {
   if (lua_getfield(L, 1, "overflow") != LUA_TNIL)
     link->overflow = (enum holt_overflow)luaL_checkoption(L, -1, NULL, overflows);
   lua_pop(L, 1);
-  config->data = field_text(L, "data", NULL);
+  const char *data = field_text(L, "data", NULL);
+  if (data != NULL) config->journal = lua_pushfstring(L, "%s/journal", data); /* stays on the stack */
   link->name = field_text(L, "name", "");
   link->channel = field_text(L, "channel", link->channel);
   if (lua_getfield(L, 1, "transport_box") == LUA_TUSERDATA) /* stays on the stack, as texts do */

@@ -587,7 +587,7 @@ function core.schema_new() end
 -- Journals ----------------------------------------------------------------------------------------------------------
 
 ---@param node holt.Node
----@param options { name: string, authors?: string[], entry_bytes_max?: integer, keep_ms?: integer, keep_entries?: integer, keep_bytes?: integer }
+---@param options table name, authors, entry_bytes_max, keep_ms, keep_entries, keep_bytes
 ---@return userdata|nil box
 ---@return holt.Error? err locked, wrong_version, corrupt, io, disk_full, permission, closed
 function core.journal_open(node, options) end
@@ -684,6 +684,13 @@ function core.journal_status(box) end
 ---@return holt.Head[]|nil
 ---@return holt.Error? err
 function core.journal_authors(box) end
+
+---What the author of an entry had seen of others, where it was news.
+---@param box userdata
+---@param position integer
+---@return { author: string, sequence: integer, hash: string }[]|nil
+---@return holt.Error? err
+function core.journal_parents(box, position) end
 
 ---@param box userdata
 ---@param position integer
