@@ -17,7 +17,7 @@
 
 /* --- Hexadecimal text ---------------------------------------------------------------------------------- */
 
-void holt__hex(char out[HOLT__HEX], const uint8_t bytes[32]) {
+void holt__write_hex(char out[HOLT__HEX], const uint8_t bytes[32]) {
   static const char digits[] = "0123456789abcdef";
   for (int i = 0; i < 32; i++) {
     out[2 * i] = digits[bytes[i] >> 4];
@@ -32,7 +32,7 @@ static int digit(char c) {
   return c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
 }
 
-bool holt__unhex(uint8_t *out, const char *text, size_t len) {
+bool holt__read_hex(uint8_t *out, const char *text, size_t len) {
   if (len % 2 != 0) return false;
   for (size_t i = 0; i < len; i += 2) {
     int high = digit(text[i]), low = digit(text[i + 1]);
@@ -113,7 +113,7 @@ static const uint8_t (*read_authors(lua_State *L, size_t *count))[32] {
     lua_rawgeti(L, -2, (lua_Integer)i + 1);
     size_t len;
     const char *text = luaL_checklstring(L, -1, &len);
-    luaL_argcheck(L, len == 64 && holt__unhex(keys[i], text, len), 2,
+    luaL_argcheck(L, len == 64 && holt__read_hex(keys[i], text, len), 2,
                   "an author is a log.id, 64 hexadecimal digits");
     lua_pop(L, 1);
   }

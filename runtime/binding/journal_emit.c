@@ -75,7 +75,7 @@ static int fail_late(lua_State *L, const struct holt_journal_emit *told) {
                "emit: on the disk here, but at %u of the %u other holders that were asked for", told->have,
                told->holders);
   char hash[HOLT__HEX];
-  holt__hex(hash, told->hash);
+  holt__write_hex(hash, told->hash);
   int count = holt_lua_fail(L, &err);
   lua_pushlstring(L, hash, 64);
   lua_setfield(L, -2, "hash");
@@ -89,7 +89,7 @@ static int emit_finish(lua_State *L, struct holt_wait *wait) {
   struct holt_journal_emit told = emit->emit;
   int code = emit->code;
   char hash[HOLT__HEX];
-  holt__hex(hash, emit->hash);
+  holt__write_hex(hash, emit->hash);
   emit_free(emit);
   if (code == HOLT_ETIMEOUT) return fail_late(L, &told);
   struct holt_err err;

@@ -21,8 +21,8 @@ struct lua_journal {
 
 /* Text of 64 hexadecimal digits for 32 bytes, and back (false: it is none). */
 #define HOLT__HEX (64 + 1)
-void holt__hex(char out[HOLT__HEX], const uint8_t bytes[32]);
-bool holt__unhex(uint8_t *out, const char *text, size_t len);
+void holt__write_hex(char out[HOLT__HEX], const uint8_t bytes[32]);
+bool holt__read_hex(uint8_t *out, const char *text, size_t len);
 
 struct lua_journal *holt__check_journal(lua_State *L, int index);
 /* The same if it is open; NULL otherwise, then nil and an error table were pushed. */

@@ -65,7 +65,7 @@ static void set_bool(lua_State *L, const char *name, bool value) {
 
 static void set_hex(lua_State *L, const char *name, const uint8_t bytes[32]) {
   char text[HOLT__HEX];
-  holt__hex(text, bytes);
+  holt__write_hex(text, bytes);
   lua_pushlstring(L, text, 64);
   lua_setfield(L, -2, name);
 }
@@ -120,8 +120,8 @@ static int l_journal_authors(lua_State *L) {
   return 1;
 }
 
-/* journal_parents(box, position) -> list of { author, sequence, hash }: what the author of that entry had seen
- * of others, where it was news */
+/* journal_parents(box, position) -> list of { author, sequence, hash }: what the author of that entry had
+ * seen of others, where it was news */
 static int l_journal_parents(lua_State *L) {
   struct lua_journal *journal = holt__open_journal(L);
   if (journal == NULL) return 2;
@@ -158,9 +158,12 @@ static int l_journal_verify(lua_State *L) {
   return 3;
 }
 
-const luaL_Reg holt__journal_looking[] = {
-    {"journal_cursor", l_journal_cursor}, {"journal_set_cursor", l_journal_set_cursor},
-    {"journal_note", l_journal_note},     {"journal_set_note", l_journal_set_note},
-    {"journal_status", l_journal_status}, {"journal_authors", l_journal_authors},
-    {"journal_parents", l_journal_parents},
-                                          {"journal_verify", l_journal_verify}, {NULL, NULL}};
+const luaL_Reg holt__journal_looking[] = {{"journal_cursor", l_journal_cursor},
+                                          {"journal_set_cursor", l_journal_set_cursor},
+                                          {"journal_note", l_journal_note},
+                                          {"journal_set_note", l_journal_set_note},
+                                          {"journal_status", l_journal_status},
+                                          {"journal_authors", l_journal_authors},
+                                          {"journal_parents", l_journal_parents},
+                                          {"journal_verify", l_journal_verify},
+                                          {NULL, NULL}};

@@ -23,7 +23,7 @@ static void set_bytes(lua_State *L, const char *name, struct holt_buf bytes) {
 
 static void push_hex(lua_State *L, const uint8_t bytes[32]) {
   char text[HOLT__HEX];
-  holt__hex(text, bytes);
+  holt__write_hex(text, bytes);
   lua_pushlstring(L, text, 64);
 }
 
@@ -181,7 +181,7 @@ static int l_journal_find(lua_State *L) {
   size_t len;
   const char *text = luaL_checklstring(L, 2, &len);
   uint8_t hash[32];
-  luaL_argcheck(L, len == 64 && holt__unhex(hash, text, len), 2, "a hash is 64 hexadecimal digits");
+  luaL_argcheck(L, len == 64 && holt__read_hex(hash, text, len), 2, "a hash is 64 hexadecimal digits");
   uint64_t position = 0;
   int rc = holt_journal_find(journal->journal, hash, &position);
   return push_place(L, rc, position, "no entry here has this hash");
@@ -195,7 +195,7 @@ static int l_journal_find_number(lua_State *L) {
   const char *text = luaL_checklstring(L, 2, &len);
   lua_Integer number = luaL_checkinteger(L, 3);
   uint8_t key[32];
-  luaL_argcheck(L, len >= 8 && len <= 64 && holt__unhex(key, text, len), 2,
+  luaL_argcheck(L, len >= 8 && len <= 64 && holt__read_hex(key, text, len), 2,
                 "an author is 8 to 64 hexadecimal digits, an even number of them");
   luaL_argcheck(L, number > 0, 3, "an entry's number is 1 or more");
   uint64_t position = 0;

@@ -126,6 +126,13 @@ uint64_t holt_journal_next(const struct holt_journal *journal);
  * is moved behind it. HOLT_EEOF: none yet. HOLT_ECORRUPT: the entry there is damaged and was skipped; it is
  * being fetched from other holders. HOLT_EIO. */
 int holt_journal_read(struct holt_journal *journal, uint64_t *position, struct holt_journal_entry *out);
+/* An entry of another author that the author of the entry read last had seen, where that was news. `index`
+ * from 0; false behind the last. */
+struct holt_journal_parent {
+  uint8_t author[32], hash[32];
+  uint64_t number;
+};
+bool holt_journal_parent(struct holt_journal *journal, size_t index, struct holt_journal_parent *out);
 /* The position of an entry, HOLT_ENOTFOUND. */
 int holt_journal_find(struct holt_journal *journal, const uint8_t hash[32], uint64_t *position);
 /* The position of the author's entry of that number. `author` may be a beginning of at least 4 bytes of its

@@ -108,6 +108,19 @@ int holt_journal_read(struct holt_journal *j, uint64_t *position, struct holt_jo
   return rc;
 }
 
+bool holt_journal_parent(struct holt_journal *j, size_t index, struct holt_journal_parent *out) {
+  struct holt_dag_entry entry;
+  struct holt_dag_ref ref;
+  if (holt_dag_entry_decode(holt_buf(j->entry.data, j->entry.len), &j->options.limits, &entry) != 0)
+    return false;
+  if (index >= entry.parent_count) return false;
+  holt_dag_entry_parent(&entry, (uint32_t)index, &ref);
+  memcpy(out->author, ref.author, sizeof out->author);
+  memcpy(out->hash, ref.hash, sizeof out->hash);
+  out->number = ref.number;
+  return true;
+}
+
 int holt_journal_find(struct holt_journal *j, const uint8_t hash[32], uint64_t *position) {
   struct holt_kv_txn *txn;
   int rc = holt_kv_begin(j->all->kv, &txn);
