@@ -27,6 +27,7 @@ static void post(struct holt_journal *j, const struct holt__exchange *x) {
   if (msg == NULL) return;
   memcpy(msg->data, j->out.data, j->out.len);
   msg->is_quiet = true;
+  msg->born_ms = holt_env_now_ms(j->all->env); /* 0 would be very old, and dropped as expired */
   holt_link_send(x->station->link, HOLT_LANE_JOURNAL, msg);
   holt_msg_release(msg);
 }
