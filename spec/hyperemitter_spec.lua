@@ -97,7 +97,10 @@ describe("a journal in HyperEmitter's manner", function()
     a:wait_for("saw('Hello a', 'Goodbye c')")
     a:eval("for i = 1, 20 do log:emit('Hello', { from = tostring(i) }) end")
     c:wait_for("#seen == 22")
-    assert.same({ "Hello", "Goodbye" }, a:eval("local names = {} for e in log:read { filter = { 'Hello', 'Goodbye' } } do names[#names + 1] = e.name end return { names[1], names[2] }"))
+    assert.same({ "Hello", "Goodbye" }, a:eval([[
+      local names = {}
+      for e in log:read { filter = { 'Hello', 'Goodbye' } } do names[#names + 1] = e.name end
+      return { names[1], names[2] }]]))
     assert.same(a:eval("return log:heads()[1].hash"), c:eval("return log:heads()[1].hash"))
   end)
 
@@ -180,13 +183,19 @@ describe("a journal in HyperEmitter's manner", function()
     assert.same({ "1", "2", "3" }, a:eval("return start"))
     assert.same({ "2", "3" }, a:eval("return now"))
     assert.same({ "3" }, a:eval("return inside"))
-    assert.same({ "2", "3" }, a:eval("local l = {} for e in log:read { from = hash, filter = 'Hello' } do l[#l + 1] = e.payload.from end return l"))
+    assert.same({ "2", "3" }, a:eval([[
+      local l = {}
+      for e in log:read { from = hash, filter = 'Hello' } do l[#l + 1] = e.payload.from end
+      return l]]))
   end)
 
   it("takes what a stream gives and emits it", function()
     local a, b = start("a"), start("b")
     a:eval("log:emit('Hello', { from = 'x' }) log:emit('Goodbye', { from = 'y', hours = 3 })")
-    local list = a:eval("local l = {} for e in log:read { filter = { 'Hello', 'Goodbye' } } do l[#l + 1] = { name = e.name, payload = e.payload } end return l")
+    local list = a:eval([[
+      local l = {}
+      for e in log:read { filter = { 'Hello', 'Goodbye' } } do l[#l + 1] = { name = e.name, payload = e.payload } end
+      return l]])
     for _, entry in ipairs(list) do
       b:eval(("assert(log:emit(%q, { from = %q }))"):format(entry.name, entry.payload.from))
     end
@@ -196,14 +205,19 @@ describe("a journal in HyperEmitter's manner", function()
   it("announces where it listens, once, and again only when that differs", function()
     local port = nodes.free_port()
     local a = start("a", { data = true, listen = "127.0.0.1:" .. port })
-    a:wait_for("(function() for e in log:read { filter = 'EventPeer' } do return e.payload.addresses[1].port == " .. port .. " end end)()")
+    a:wait_for("(function() for e in log:read { filter = 'EventPeer' } do announced = e.payload.addresses[1].port return true end end)()")
+    assert.same(port, a:eval("return announced"))
     a:stop()
     a:restart()
     a:eval("log:emit('Hello', { from = 'x' })") -- whatever was to be announced was emitted before
     assert.same(1, a:eval("local n = 0 for e in log:read { filter = 'EventPeer' } do n = n + 1 end return n"))
     assert.same(a:eval("return log.id"), a:eval("for e in log:read { filter = 'EventPeer' } do return e.payload.id end"))
     assert.is_true(a:eval("return (node:listen('127.0.0.1:0'))"))
-    a:wait_for("(function() local n = 0 for e in log:read { filter = 'EventPeer' } do n = n + #e.payload.addresses end return n end)() == 3")
+    a:wait_for([[(function()
+      local n = 0
+      for e in log:read { filter = 'EventPeer' } do n = n + #e.payload.addresses end
+      return n == 3
+    end)()]])
   end)
 
   it("hands an EventPeer of another to handlers, like any entry", function()
@@ -236,7 +250,8 @@ describe("a journal in HyperEmitter's manner", function()
   it("encodes and decodes by the name of a message", function()
     local a = start("a")
     assert.same("Ada", a:eval("return log.messages.Hello.decode(log.messages.Hello.encode { from = 'Ada' }).from"))
-    assert.same({ "EventPeer", "Goodbye", "Hello" }, a:eval("local l = {} for name in pairs(log.messages) do l[#l + 1] = name end table.sort(l) return l"))
+    a:eval("all = {} for name in pairs(log.messages) do all[#all + 1] = name end")
+    assert.same({ "EventPeer", "Goodbye", "Hello" }, a:eval("return all"))
   end)
 
   it("keeps its id in the data directory, and a process holds several journals", function()

@@ -37,7 +37,9 @@ describe("a journal", function()
       local a = start()
       local hash = a:eval("return log:emit('A', { n = 1 })")
       assert.matches("^%x+$", hash)
-      local entry = a:eval(("local e = log:get(%q) return { e.name, e.payload.n, e.node, e.holder == log.id, e.hash, e.time > 1.6e9 }"):format(hash))
+      local entry = a:eval(([[
+        local e = log:get(%q)
+        return { e.name, e.payload.n, e.node, e.holder == log.id, e.hash, e.time > 1.6e9 }]]):format(hash))
       assert.same({ "A", 1, "a", true, hash, true }, entry)
       assert.same("not_found", a:eval("local _, err = log:get(('0'):rep(64)) return err.code"))
     end)
@@ -86,7 +88,9 @@ describe("a journal", function()
 
     it("at other holders too, when asked to; too few in time is told, with the hash", function()
       local a = start("a", { listen = "127.0.0.1:0" })
-      local code, hash, holders = a:eval("local _, e = log:emit('A', { 1 }, { holders = 1, timeout = 0.1 }) return e.code, e.hash, e.holders")
+      local code, hash, holders = a:eval([[
+        local _, e = log:emit('A', { 1 }, { holders = 1, timeout = 0.1 })
+        return e.code, e.hash, e.holders]])
       assert.same({ "timeout", 64, 0 }, { code, #hash, holders })
       local b = start("b", { connect = { a } })
       a:wait_links(1)
@@ -278,7 +282,8 @@ describe("a journal", function()
 
     it("past an entry that cannot be decoded, when asked to go on; the error says where", function()
       local a = start("a", { script = SCRIPT .. "raw = assert(node:journal('raw'))" })
-      a:eval("raw:emit('A', '[1]') raw:emit('A', 'broken') raw:emit('A', '[2]') raw:close() raw = assert(node:journal('raw', { codec = 'json' }))")
+      a:eval("raw:emit('A', '[1]') raw:emit('A', 'broken') raw:emit('A', '[2]')")
+      a:eval("raw:close() raw = assert(node:journal('raw', { codec = 'json' }))")
       local results = a:eval([[
         local list, reader = {}, raw:read {}
         while true do
