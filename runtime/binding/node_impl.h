@@ -59,7 +59,7 @@ struct lua_node {
   struct holt_list requests;            /* struct serving: requests whose handler may begin */
   struct holt_list calls;               /* calls that wait for their answer */
   struct holt_list cluster_calls;       /* operations and reads that wait for the cluster */
-  struct holt_list journals;                /* struct lua_journal, open */
+  struct holt_list journals;            /* struct lua_journal, open */
   struct holt_list watching;            /* struct lua_object with listeners */
   struct holt_list changes;             /* struct change: what they are to be told */
   unsigned objects_epoch;               /* how often a snapshot took the place of the state */
