@@ -82,6 +82,8 @@ bool holt_dag_link_lacks(const struct holt_dag_link *link, uint32_t chain, uint6
 bool holt_dag_link_holds(const struct holt_dag_link *link, uint32_t chain, uint64_t number);
 /* Does it hold all that is here, by its own word? */
 bool holt_dag_link_is_in_step(const struct holt_dag_link *link);
+/* Is all here that it told us of? False before it is ready. */
+bool holt_dag_link_is_caught_up(const struct holt_dag_link *link);
 /* A run of `chain` up to `number` was sent. */
 void holt_dag_link_sent(struct holt_dag_link *link, uint32_t chain, uint64_t number);
 /* Tell every link of every admitted run, whoever brought it. Errors of hash_at. */

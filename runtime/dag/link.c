@@ -300,6 +300,10 @@ bool holt_dag_link_is_in_step(const struct holt_dag_link *link) {
   return true;
 }
 
+bool holt_dag_link_is_caught_up(const struct holt_dag_link *link) {
+  return link->is_ready && link->told_count == 0;
+}
+
 void holt_dag_link_sent(struct holt_dag_link *link, uint32_t chain, uint64_t number) {
   grow(link);
   if (link->known[chain] < number) link->known[chain] = number;

@@ -342,6 +342,13 @@ static void ask_for_missing(struct holt_journal *j) {
     }
 }
 
+/* Once a connection: all that the other told us of is durable here. */
+static void look_caught_up(struct holt_journal *j, struct holt__exchange *x) {
+  if (x->was_caught_up || !holt_dag_link_is_caught_up(x->link)) return;
+  x->was_caught_up = true;
+  holt__journal_tell(j, HOLT_JOURNAL_SYNCED, x->station->name, 0, NULL);
+}
+
 void holt__exchange_turn(struct holt_journal *j) {
   bool is_quiet = !j->commit.is_busy && holt_list_is_empty(&j->pending), is_more = false;
   ask_for_missing(j);
@@ -351,6 +358,7 @@ void holt__exchange_turn(struct holt_journal *j) {
     if (x->station->link == NULL || !holt_link_is_up(x->station->link)) continue;
     if (x->owes_horizons) tell_horizons(j, x); /* before what rests on them */
     if (x->owes_have && is_quiet) tell_all(j, x);
+    if (is_quiet) look_caught_up(j, x);
     while (holt_dag_link_next_want(x->link, &ref)) ask(j, x, &ref);
     is_more = pump(j, x) || is_more;
   }

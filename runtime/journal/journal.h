@@ -30,7 +30,7 @@ enum holt_journal_event {
   HOLT_JOURNAL_DAMAGED, /* `number`: position of an entry whose bytes changed on the disk; it is fetched again
                          */
   HOLT_JOURNAL_MENDED,  /* `number`: its position */
-  HOLT_JOURNAL_SYNCED,  /* `text`: we have all that this holder had when it told us last */
+  HOLT_JOURNAL_SYNCED,  /* `text`: we have all that this holder has told us of; once a connection */
   HOLT_JOURNAL_DISK_ERROR /* `err`; writes are refused until it is over (full), or for good */
 };
 

@@ -95,6 +95,7 @@ struct holt__exchange {
   uint32_t range_chain;          /* HOLT_DAG_NO_CHAIN: none */
   bool owes_have, asks;          /* a full one; and asks for theirs */
   bool owes_horizons;
+  bool was_caught_up; /* told once a connection */
 };
 
 /* Own entries that are sealed together: hashed, linked, the last of each run signed. */
