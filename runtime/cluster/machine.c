@@ -94,9 +94,17 @@ static bool is_outdated(const struct holt__machine *machine, uint64_t member, ui
   return false;
 }
 
+static bool is_in(const struct holt_raft_conf *conf, uint64_t id) {
+  for (uint32_t i = 0; i < conf->count; i++)
+    if (conf->members[i].id == id) return true;
+  return false;
+}
+
+/* Nor does one of a member that is gone. */
 static void open_client(struct holt__machine *machine, struct holt_reader *in) {
   uint64_t id = holt_read_u64(in), member = holt_read_u64(in), boot = holt_read_u64(in);
   if (in->failed || id == 0 || is_outdated(machine, member, boot)) return;
+  if (!is_in(&machine->conf, member)) return;
   if (holt_sessions_open(&machine->sessions, id)) add_client(machine, id, member, boot);
   close_earlier(machine, member, boot);
 }
@@ -108,12 +116,6 @@ static void forget_member(struct holt__machine *machine, uint64_t revision, uint
   for (size_t i = 0; i < machine->label_count; i++)
     if (machine->labels[i].id != id) machine->labels[kept++] = machine->labels[i];
   machine->label_count = kept;
-}
-
-static bool is_in(const struct holt_raft_conf *conf, uint64_t id) {
-  for (uint32_t i = 0; i < conf->count; i++)
-    if (conf->members[i].id == id) return true;
-  return false;
 }
 
 static void change_conf(struct holt__machine *machine, const struct holt_raft_entry *entry) {

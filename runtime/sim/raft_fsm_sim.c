@@ -119,6 +119,12 @@ static struct rsim_result once(struct rsim *w, struct rsim_fsm *fsm, const struc
   return (struct rsim_result){.value = value};
 }
 
+/* A session is numbered and, in its last byte, says whose it is: a late request opens none that was closed,
+ * as the cluster's own sessions go by the boots of their members. */
+static uint64_t *closed_of(struct rsim_fsm *fsm, const struct holt_raft_entry *entry) {
+  return &fsm->closed[(entry->client & 0xff) % RSIM_CLIENTS];
+}
+
 struct rsim_result holt__rsim_fsm_apply(struct rsim *w, struct rsim_fsm *fsm,
                                         const struct holt_raft_entry *entry) {
   fsm->index = entry->index;
@@ -126,10 +132,11 @@ struct rsim_result holt__rsim_fsm_apply(struct rsim *w, struct rsim_fsm *fsm,
   if (entry->type != HOLT_RAFT_COMMAND || entry->len < RSIM_COMMAND_BYTES) return (struct rsim_result){0};
   switch (entry->data[0]) {
   case RSIM_OPEN:
-    holt_sessions_open(&fsm->sessions, entry->client);
+    if (entry->client > *closed_of(fsm, entry)) holt_sessions_open(&fsm->sessions, entry->client);
     return (struct rsim_result){0};
   case RSIM_CLOSE:
     holt_sessions_close(&fsm->sessions, entry->client);
+    if (entry->client > *closed_of(fsm, entry)) *closed_of(fsm, entry) = entry->client;
     return (struct rsim_result){0};
   case RSIM_NOISE:
     return (struct rsim_result){0};
@@ -157,6 +164,7 @@ void holt__rsim_fsm_save(const struct rsim_fsm *fsm, uint64_t salt, struct holt_
   holt_write_u64(out, fsm->popped);
   holt_write_u64(out, fsm->queue_count);
   for (size_t i = 0; i < fsm->queue_count; i++) holt_write_u64(out, fsm->queue[fsm->queue_head + i]);
+  for (int i = 0; i < RSIM_CLIENTS; i++) holt_write_u64(out, fsm->closed[i]);
   struct holt_sessions none = {0};
   holt_sessions_encode(HOLT_BUG(36) ? &none : &fsm->sessions, out);
   disguise(out->data + 8, out->len - 8, salt);
@@ -170,6 +178,7 @@ static int load(struct rsim_fsm *fsm, struct holt_reader in) {
   fsm->popped = fsm->pushed = holt_read_u64(&in);
   uint64_t count = holt_read_u64(&in);
   for (uint64_t i = 0; i < count && !in.failed; i++) push(fsm, holt_read_u64(&in));
+  for (int i = 0; i < RSIM_CLIENTS; i++) fsm->closed[i] = holt_read_u64(&in);
   int rc = holt_sessions_decode(&fsm->sessions, &in);
   return rc != 0 || in.failed || holt_reader_left(&in) != 0 ? HOLT_EPROTOCOL : 0;
 }

@@ -153,6 +153,8 @@ struct rsim_fsm {
   uint64_t popped, pushed; /* counters: part of the state */
   uint64_t queue_hash;
   struct holt_sessions sessions;
+  uint64_t
+      closed[RSIM_CLIENTS]; /* of each client the last session that was closed: none before it opens again */
 };
 
 struct rsim_result {
