@@ -310,6 +310,16 @@ describe("a journal", function()
     assert.same(1, a:eval("return last"))
   end)
 
+  it("crosses a link by several times its window, while it is written and afterwards", function()
+    local a = start("a", { listen = "127.0.0.1:0" })
+    local b = start("b", { connect = { a } })
+    a:eval("text = ('x'):rep(4000) for i = 1, 3000 do holt.go(log.emit, log, 'A', text) end") -- 12 MB; a window has 4 MiB
+    b:wait_for("log:stats().received >= 3000")
+    local c = start("c", { connect = { b } })
+    c:wait_for("log:stats().received >= 3000")
+    assert.same({ 3000, true }, { c:eval("local n = 0 for _ in log:read { filter = 'A' } do n = n + 1 end return n, (log:verify())") })
+  end)
+
   it("takes entries of `authors` only", function()
     local a = start("a", { listen = "127.0.0.1:0" })
     local b = start("b", {

@@ -115,10 +115,9 @@ void holt__station_consume(struct holt__station *station) {
     free(oldest);
   }
   if (holt_list_is_empty(&station->runs)) upto = station->received;
-  if (upto > station->consumed && station->link != NULL && holt_link_is_up(station->link)) {
-    station->consumed = upto;
-    holt_link_consume(station->link, HOLT_LANE_JOURNAL, upto);
-  }
+  if (station->link != NULL && holt_link_is_up(station->link))
+    while (station->consumed < upto) /* each by itself: one that is left out keeps its credit for ever */
+      holt_link_consume(station->link, HOLT_LANE_JOURNAL, ++station->consumed);
   station_look_free(station);
 }
 
@@ -158,6 +157,7 @@ void holt_journals_message(struct holt_journals *all, struct holt_link *link,
   holt_read_text8(&in, name);
   uint8_t flags = holt_read_u8(&in);
   station->received = message->number;
+  if (station->consumed == 0) station->consumed = message->number - 1; /* the first of this connection */
   if (!in.failed && message->type == HOLT_WIRE_JOURNAL) HOLT_LIST_EACH(&all->journals, at, next) {
       struct holt_journal *j = HOLT_CONTAINER(at, struct holt_journal, node);
       if (strcmp(j->name, name) == 0)
