@@ -155,6 +155,8 @@ static int step(struct holt_raft_driver *d, const struct holt_raft_event *event)
 
 /* --- What follows -------------------------------------------------------------------------------------- */
 
+enum { HOLT__APPLY_BYTES = 512 };
+
 static void apply(struct holt_raft_driver *d) {
   bool is_bounded = d->options.apply_max != 0;
   if (d->applied < d->apply_to && d->io.may_apply != NULL && !d->io.may_apply(d->arg)) return;
@@ -167,7 +169,8 @@ static void apply(struct holt_raft_driver *d) {
     d->io.apply(d->arg, entry);
     d->applied++;
     d->bytes_since += entry->len;
-    if (is_bounded) d->apply_left--;
+    uint32_t cost = 1 + entry->len / HOLT__APPLY_BYTES; /* a large one is work for several */
+    if (is_bounded) d->apply_left -= cost < d->apply_left ? cost : d->apply_left;
   }
 }
 

@@ -43,7 +43,8 @@ struct holt_raft_driver_options {
   uint64_t snapshot_entries; /* take one after that many entries applied; 0: never for their number */
   uint64_t snapshot_bytes;   /* or that many bytes of them; 0: never for their size */
   size_t held_bytes_max;     /* of messages that wait for a persist; beyond, they are lost (Raft copes) */
-  uint32_t apply_max;        /* entries applied from one holt_raft_driver_turn to the next; 0: all */
+  uint32_t apply_max;        /* entries applied from one holt_raft_driver_turn to the next, each 512 bytes
+                              * of one counting as another; 0: all */
 };
 
 /* A message that waits: the head, then `len` bytes in the ring. */

@@ -263,6 +263,30 @@ static void a_bounded_turn_leaves_the_rest_for_the_next(void **state) {
   close_world(&w);
 }
 
+static void a_large_entry_is_work_for_several(void **state) {
+  (void)state;
+  struct world w;
+  static const uint8_t large[4096];
+  open_world(&w, 1, (struct holt_raft_driver_options){.apply_max = 4});
+  w.persist_rc = 1;
+  holt_raft_driver_persisted(&w.driver, w.seq, 1);
+  uint64_t now = w.driver.deadline_ms;
+  holt_raft_driver_time(&w.driver, now);
+  holt_raft_driver_turn(&w.driver, now);
+  w.story[0] = '\0';
+  struct holt_raft_entry entries[3] = {{.type = HOLT_RAFT_COMMAND, .data = large, .len = sizeof large},
+                                       {.type = HOLT_RAFT_COMMAND, .data = large, .len = 5},
+                                       {.type = HOLT_RAFT_COMMAND, .data = large, .len = 5}};
+  struct holt_raft_event event = {
+      .type = HOLT_RAFT_EV_PROPOSE, .now_ms = now, .entries = entries, .count = 3, .tag = 55};
+  assert_int_equal(0, holt_raft_driver_step(&w.driver, &event));
+  assert_string_equal("persist 3, done 55, done 56, done 57, apply 3", w.story);
+  w.story[0] = '\0';
+  holt_raft_driver_turn(&w.driver, now);
+  assert_string_equal("apply 4, apply 5", w.story);
+  close_world(&w);
+}
+
 static void bytes_that_are_no_message_are_refused(void **state) {
   (void)state;
   struct world w;
@@ -282,6 +306,7 @@ int main(void) {
       cmocka_unit_test(a_disk_that_fails_silences_the_member),
       cmocka_unit_test(one_member_leads_writes_applies_and_takes_snapshots),
       cmocka_unit_test(a_bounded_turn_leaves_the_rest_for_the_next),
+      cmocka_unit_test(a_large_entry_is_work_for_several),
       cmocka_unit_test(bytes_that_are_no_message_are_refused),
   };
   return cmocka_run_group_tests_name("raft_parts", tests, NULL, NULL);
