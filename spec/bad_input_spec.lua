@@ -1,6 +1,4 @@
-local cluster = require("spec.helper.cluster")
 local core = require("holt.core")
-local holt = require("holt")
 local nodes = require("spec.helper.nodes")
 
 local SCRIPT = [[
@@ -228,28 +226,197 @@ describe("bad input", function()
   end)
 end)
 
-describe("bad input to a cluster", function()
-  cluster.guard(before_each, after_each)
+describe("bad input to a cluster of processes", function()
+  nodes.guard(before_each, after_each)
 
-  it("is refused in words that say what to do, and nothing is lost", function()
-    local list = cluster.start(2)
-    local map = list[1]:map("a")
-    assert.is_true((map:set("k", 1)))
-    local function refused(code, words, value, err)
-      assert.is_nil(value)
-      assert.equal(code, err.code)
-      assert.matches(words, err.message, 1, true)
+  local MEMBER = [[
+    node = require("holt").node { request_timeout = 5,
+      cluster = { name = "CLUSTER", members = COUNT, election_timeout = 0.3, heartbeat = 0.03 } }
+    map = node:map("m")
+    -- code and message of what a call refused
+    function refusal(value, err)
+      if value ~= nil then error("it was not refused") end
+      return err.code, err.message
     end
-    refused("not_found", "transfer: no member is named 'nobody'; there are: n", list[1]:transfer("nobody"))
-    refused("not_found", "remove_member: no member is named 'nobody'; there are: n", list[2]:remove_member("nobody"))
-    refused("wrong_kind", "there is a map of this name; give the queue another one", list[2]:queue("a"):push(1))
-    refused("too_large", "split it, or raise the option cluster.max_entry_bytes", map:set("k", ("x"):rep(5 << 20)))
-    local ok, err = pcall(list[1].txn, list[1], function()
-      holt.sleep(0.1)
-    end)
+  ]]
+
+  local function script(count, cluster)
+    return (MEMBER:gsub("COUNT", count):gsub("CLUSTER", cluster or "spec"))
+  end
+
+  local function start(count)
+    local list = {}
+    for i = 1, count do
+      local name = "n" .. i
+      list[i] = nodes.start {
+        name = name,
+        script = script(count),
+        connect = table.move(list, 1, #list, 1, {}),
+        flags = { "--data=" .. nodes.folder() .. "/" .. name },
+      }
+    end
+    for _, node in ipairs(list) do
+      node:eval("assert(node:ready(30))", 40)
+    end
+    return list
+  end
+
+  it("an unknown member, another kind, a value too large and waiting within a txn are refused in words; nothing is lost", function()
+    local a, b = table.unpack(start(2))
+    assert.is_true(a:eval("return (map:set('k', 1))"))
+    for call, node in pairs { transfer = a, remove_member = b } do
+      local code, words = node:eval(("return refusal(node:%s('nobody'))"):format(call))
+      assert.equal("not_found", code)
+      assert.matches(call .. ": no member is named 'nobody'; there are: n[12], n[12]$", words)
+    end
+    local code, words = b:eval("return refusal(node:queue('m'):push(1))")
+    assert.same({ "wrong_kind", "queue 'm': there is a map of this name; give the queue another one" }, { code, words })
+    code, words = a:eval("return refusal(map:set('k', ('x'):rep(5 << 20)))")
+    assert.equal("too_large", code)
+    assert.matches("split it, or raise the option cluster.max_entry_bytes on all members", words, 1, true)
+    local ok, raised = a:eval([[
+      local ok, err = pcall(node.txn, node, function() require("holt").sleep(0.1) end)
+      return ok, tostring(err)]])
     assert.is_false(ok)
-    assert.matches("the body of a txn; make the call before or after it", tostring(err), 1, true)
-    assert.equal(1, list[2]:map("a"):get("k", { linearizable = true }))
-    assert.equal(2, #list[1]:members())
+    assert.matches("the body of a txn; make the call before or after it", raised, 1, true)
+    for _, node in ipairs { a, b } do
+      assert.equal(1, node:eval("return map:get('k', { linearizable = true })"))
+      assert.equal(2, node:eval("return #node:members()"))
+    end
+  end)
+
+  it("without a majority a write says that it was not done, and who is missing; all is there once they return", function()
+    local a, b, c = table.unpack(start(3))
+    assert.is_true(a:eval("return (map:set('k', 1))"))
+    b:kill()
+    c:kill()
+    a:wait_for("not node:status().cluster.quorum")
+    local code, words = a:eval("return refusal(map:set('k', 2, { timeout = 0.2 }))")
+    assert.equal("no_quorum", code)
+    local missing =
+      words:match("^map 'm': no leader with a majority is known; not connected: (n%d, n%d); start them, or mend the network between$")
+    assert.is_truthy(missing == "n2, n3" or missing == "n3, n2", words)
+    assert.equal("no_quorum", (a:eval("return refusal(map:get('k', { linearizable = true, timeout = 0.2 }))")))
+    assert.equal(1, a:eval("return map:get('k')"))
+    b:restart()
+    c:restart()
+    for _, node in ipairs { a, b, c } do
+      node:eval("assert(node:ready(30))", 40)
+      assert.equal(1, node:eval("return map:get('k', { linearizable = true, timeout = 20 })", 30))
+    end
+    assert.is_true(a:eval("return (map:set('k', 3, { timeout = 20 }))", 30))
+    assert.equal(3, c:eval("return map:get('k', { linearizable = true })"))
+  end)
+
+  describe("a data directory", function()
+    local first, data
+
+    -- CRC-32C, bit by bit (polynomial 0x82f63b78): what ends an identity, and lies within the head of a log.
+    local function crc32c(bytes)
+      local crc = 0xffffffff
+      for i = 1, #bytes do
+        crc = crc ~ bytes:byte(i)
+        for _ = 1, 8 do
+          crc = crc >> 1 ~ (0x82f63b78 & -(crc & 1))
+        end
+      end
+      return crc ~ 0xffffffff
+    end
+
+    local function read(path)
+      local file <close> = assert(io.open(path, "rb"))
+      return file:read("a")
+    end
+
+    local function write(path, bytes)
+      local file <close> = assert(io.open(path, "wb"))
+      file:write(bytes)
+    end
+
+    -- Every file below the folder, with its bytes.
+    local function contents()
+      local list = {}
+      local pipe <close> = assert(io.popen(("find '%s' -type f"):format(data)))
+      for path in pipe:lines() do
+        list[path] = read(path)
+      end
+      assert.is_truthy(next(list))
+      return list
+    end
+
+    -- A node that is started with this directory ends at once, says so, and changes nothing.
+    local function assert_turned_away(name, cluster, words)
+      local before = contents()
+      local path = nodes.write(name .. "-2.lua", script(1, cluster))
+      local program = nodes.holt("run", path, "--name=" .. name, "--control=none", "--data=" .. data)
+      assert.equal(1, (program:wait()))
+      assert.matches(words, program:output("stderr"))
+      assert.same(before, contents())
+    end
+
+    before_each(function()
+      first = start(1)[1]
+      data = nodes.folder() .. "/n1"
+      assert.is_true(first:eval("return (map:set('k', 1))"))
+      first:stop()
+    end)
+
+    local function assert_whole()
+      first:restart()
+      first:eval("assert(node:ready(30))", 40)
+      assert.equal(1, first:eval("return map:get('k')"))
+    end
+
+    it("of another node is left alone, and the message names both", function()
+      assert_turned_away(
+        "n2",
+        "spec",
+        "the data directory %S+/n1 is that of the node 'n1', this one is 'n2'; "
+          .. "give this node another directory, or start it as %-%-name=n1$"
+      )
+      assert_whole()
+    end)
+
+    it("of another cluster is left alone, and the message names both", function()
+      assert_turned_away(
+        "n1",
+        "other",
+        "the data directory %S+/n1 is that of a member of the cluster 'spec', this node is of 'other'; "
+          .. "give it another directory, or that cluster%.name$"
+      )
+      assert_whole()
+    end)
+
+    it("whose identity is of a newer version is left alone, and the message says what to start", function()
+      local path = data .. "/identity"
+      local old = read(path)
+      local bytes = old:sub(1, 4) .. ("<I4"):pack(7) .. old:sub(9, -5)
+      write(path, bytes .. ("<I4"):pack(crc32c(bytes)))
+      assert_turned_away(
+        "n1",
+        "spec",
+        "the data directory %S+/n1 was written by a newer holt %(layout 7, this one knows up to 1%); start it with that one, "
+          .. "or give this node another directory$"
+      )
+      write(path, old)
+      assert_whole()
+    end)
+
+    it("whose log is of a newer version is left alone, and the message says what to start", function()
+      local pipe <close> = assert(io.popen(("find '%s' -name '*.wal' | sort"):format(data)))
+      local path = assert(pipe:read("l"))
+      local old = read(path)
+      local head = old:sub(1, 8) .. ("<I4"):pack(7) .. old:sub(13, 124)
+      local size = ("<I4"):unpack(head, 13)
+      write(path, head .. ("<I4"):pack(crc32c(head .. old:sub(129, size))) .. old:sub(129))
+      assert_turned_away(
+        "n1",
+        "spec",
+        "the log in '%S+/log%-%x+': %x+%.wal was written by a newer holt %(layout 7, this one knows up to 1%); "
+          .. "start the node with that one, or give it another directory$"
+      )
+      write(path, old)
+      assert_whole()
+    end)
   end)
 end)

@@ -299,7 +299,11 @@ describe("three processes", function()
       local ok, err = node:queue('thing'):push(1)
       return err.code, tostring(err):find("there is a map of this name", 1, true) ~= nil]]) })
     n3:eval("other = node:map('thing', { codec = 'json' })")
-    assert.equal("option_conflict", n3:eval("return select(2, other:set('a', 2)).code"))
+    assert.same({
+      "option_conflict",
+      "map 'thing' was made with other options (keys msgpack, values msgpack) than here (keys msgpack, values json); "
+        .. "give the same ones on every node, or another name",
+    }, { n3:eval("local _, err = other:set('a', 2) return err.code, err.message") })
     n3:eval("other:close()")
     assert.equal(1, n3:eval("return node:map('thing'):get('a', { linearizable = true })")) -- nothing was lost
   end)

@@ -101,6 +101,7 @@ static void say_more(struct holt_cluster *cluster, int code, char *out, size_t c
         (size_t)snprintf(out + len, cap - len, "%s%s", is_first ? "; not connected: " : ", ", member->name);
     is_first = false;
   }
+  if (!is_first && len < cap) snprintf(out + len, cap - len, "; start them, or mend the network between");
   free(status);
 }
 

@@ -176,8 +176,10 @@ int holt__object_blame(const struct lua_object *object, int code, struct holt_er
     char theirs[120], ours[120];
     describe_options(theirs, sizeof theirs, there->options);
     describe_options(ours, sizeof ours, object->options);
-    return holt_err_set(err, code, "%s '%s' was made with other options (%s) than here (%s)", kind,
-                        object->name, theirs, ours);
+    return holt_err_set(err, code,
+                        "%s '%s' was made with other options (%s) than here (%s); give the same ones on "
+                        "every node, or another name",
+                        kind, object->name, theirs, ours);
   }
   return holt_err_set(err, code, "%s '%s': %s", kind, object->name, holt_err_text(code));
 }

@@ -23,6 +23,7 @@ struct holt_cluster;
 struct holt_cluster_config {
   const char *name;      /* of the cluster; nodes of other names are no concern of ours; copied */
   const char *node_name; /* of this node; copied */
+  bool is_node_named;    /* the name was given, not drawn: the directory keeps it and is refused to another */
   const char *address;   /* under which other members reach this node; "" when it does not listen; copied */
   const char *directory; /* where log and snapshots lie; NULL: in memory; copied */
   uint32_t members;      /* begin a cluster once so many empty nodes of it have met; 0: only join one */

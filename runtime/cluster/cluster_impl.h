@@ -173,6 +173,7 @@ struct holt_cluster {
   struct holt_links *links;
   struct holt_cluster_config config;
   char name[HOLT_NAME_MAX + 1], node_name[HOLT_NAME_MAX + 1], address[128];
+  char owner[HOLT_NAME_MAX + 1]; /* the name of the node whose directory it is; "": none was given yet */
   const struct holt_cluster_ops *ops;
   void *arg;
   bool is_closed;

@@ -46,10 +46,24 @@ int holt__disk_save_identity(struct holt_cluster *c, struct holt_err *err) {
   for (uint32_t i = 0; c->pledge.set && i < c->pledge.count; i++) holt_write_u64(&bytes, c->pledge.ids[i]);
   holt_write_u32(&bytes, c->pledge.round);
   holt_write_u64(&bytes, c->pledge.set);
+  holt_write_text8(&bytes, c->config.is_node_named ? c->node_name : c->owner);
   holt_write_u32(&bytes, holt_crc32c(0, bytes.data, bytes.len));
   int rc = write_small(c, "identity", &bytes, err);
   holt_writer_free(&bytes);
   return rc;
+}
+
+/* Each node has a folder of its own; one whose name was drawn takes what it finds. */
+static int check_owner(struct holt_cluster *c, struct holt_reader *in, struct holt_err *err) {
+  char owner[256] = "";
+  if (holt_reader_left(in) > 4) holt_read_text8(in, owner); /* the first ones did not say */
+  if (in->failed) return 0;
+  snprintf(c->owner, sizeof c->owner, "%.64s", owner);
+  if (!c->config.is_node_named || owner[0] == '\0' || strcmp(owner, c->node_name) == 0) return 0;
+  return holt_err_set(err, HOLT_EFOREIGN,
+                      "the data directory %s is that of the node '%s', this one is '%s'; give this node "
+                      "another directory, or start it as --name=%s",
+                      holt_dir_path(c->dir), owner, c->node_name, owner);
 }
 
 static int parse_identity(struct holt_cluster *c, struct holt_buf bytes, struct holt_err *err) {
@@ -62,14 +76,18 @@ static int parse_identity(struct holt_cluster *c, struct holt_buf bytes, struct 
       holt_get_u32(bytes.data + bytes.len - 4) != holt_crc32c(0, bytes.data, bytes.len - 4))
     return holt_err_set(err, HOLT_ECORRUPT, "%s/identity is damaged", path);
   if (version > VERSION)
-    return holt_err_set(err, HOLT_EVERSION,
-                        "%s was written by a newer holt; use that one, or another directory", path);
+    return holt_err_set(
+        err, HOLT_EVERSION,
+        "the data directory %s was written by a newer holt (layout %u, this one knows up to %d); "
+        "start it with that one, or give this node another directory",
+        path, version, VERSION);
   holt_read_text8(&in, name);
   if (strcmp(name, c->name) != 0)
     return holt_err_set(
         err, HOLT_EFOREIGN,
-        "%s belongs to a member of the cluster '%s', not '%s'; use another directory or that name", path,
-        name, c->name);
+        "the data directory %s is that of a member of the cluster '%s', this node is of '%s'; give it "
+        "another directory, or that cluster.name",
+        path, name, c->name);
   c->self = holt_read_u64(&in);
   c->was_member = holt_read_u8(&in) & WAS_MEMBER;
   c->voided_round = holt_read_u32(&in);
@@ -79,6 +97,8 @@ static int parse_identity(struct holt_cluster *c, struct holt_buf bytes, struct 
   c->pledge.round = holt_read_u32(&in);
   c->pledge.set = holt_read_u64(&in);
   c->round = c->pledge.round > c->voided_round ? c->pledge.round : c->voided_round + 1;
+  int rc = check_owner(c, &in, err);
+  if (rc != 0) return rc;
   return in.failed || c->self == 0 ? holt_err_set(err, HOLT_ECORRUPT, "%s/identity is damaged", path) : 0;
 }
 

@@ -231,6 +231,7 @@ static int join_cluster(struct holt_node *node, const struct holt_node_config *c
   if (config->cluster.name == NULL || *config->cluster.name == '\0') return 0;
   struct holt_cluster_config cluster = config->cluster;
   cluster.node_name = node->name;
+  cluster.is_node_named = config->link.name != NULL && *config->link.name != '\0';
   cluster.address = config->advertise;
   node->has_address = *config->advertise != '\0';
   return holt_cluster_new(node->env, node->links, &cluster, &cluster_ops, node, &node->cluster, err);

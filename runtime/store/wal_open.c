@@ -225,7 +225,10 @@ static int read_header(struct scan *scan, uint64_t number, struct wal_segment *s
   if (rc != 0) return rc;
   rc = holt__wal_segment_read(holt_buf(scan->bytes.data, scan->bytes.len), segment);
   if (rc == HOLT_EVERSION)
-    return holt_err_set(scan->err, rc, "%s was written by a newer holt; run that one", scan->name);
+    return holt_err_set(scan->err, rc,
+                        "%s was written by a newer holt (layout %u, this one knows up to %u); start the node "
+                        "with that one, or give it another directory",
+                        scan->name, holt_get_u32(scan->bytes.data + 8), WAL_VERSION);
   if (rc != 0) return corrupt(scan, 0, "the header is damaged");
   rc = check_owner(scan, segment);
   if (rc != 0) return rc;

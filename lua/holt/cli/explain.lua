@@ -15,7 +15,7 @@ local WAY_OUT = {
   contended = "Others changed what the operation had looked at, each time before it was done. Try again, or give it more time.",
   corrupt = "A file was damaged after it had been written; the message names it. Keep it for whoever looks into it, check the disk.",
   disk_full = "Nothing of that write counts. Make room on the disk of the data directory, then try again.",
-  foreign = "The data directory belongs to another cluster or member. Give each node a directory of its own.",
+  foreign = "The other node, or the data directory, is of another cluster; or the directory is another node's. The message names both.",
   insecure = "Outside this machine holt needs encryption, which is not there yet. Say insecure = true where the network is safe.",
   locked = "Another process has this data directory open. Stop it, or give this node another directory.",
   max_peers = "Raise max_peers, or connect to another node of the bus: any node will do.",
@@ -31,7 +31,7 @@ local WAY_OUT = {
   unknown = "No answer came in time: it may have been done, or may yet be. err:outcome(timeout) waits for the answer.",
   wrong_channel = "Only nodes of the same channel talk. Give both the same --channel.",
   wrong_kind = "An object of this name exists, of another kind. Give yours another name.",
-  wrong_version = "The two nodes run versions of holt that cannot talk. Bring both to the same version.",
+  wrong_version = "Another holt is on the other side, or wrote the data directory. Bring both nodes to one version; start the newer one.",
 }
 
 local verb = {
