@@ -320,6 +320,18 @@ describe("a journal", function()
     assert.is_true(c:eval("return (log:verify())"))
   end)
 
+  it("goes on after connections that broke under load: what they had not acknowledged holds back no credit", function()
+    local a = start("a", { listen = "127.0.0.1:0" })
+    local b = start("b", { connect = { a } })
+    a:eval("text = ('x'):rep(4000) for i = 1, 4000 do holt.go(log.emit, log, 'A', text) end")
+    for i = 1, 5 do
+      b:wait_for(("log:stats().received >= %d"):format(i * 300))
+      b:eval("require('holt.core').node_peer_reset(node, node:peers()[1].number)")
+      b:wait_links(1)
+    end
+    b:wait_for("(function() local n = 0 for _ in log:read { filter = 'A' } do n = n + 1 end return n == 4000 end)()")
+  end)
+
   it("takes entries of `authors` only", function()
     local a = start("a", { listen = "127.0.0.1:0" })
     local b = start("b", {

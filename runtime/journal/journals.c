@@ -141,7 +141,11 @@ void holt_journals_link_down(struct holt_journals *all, struct holt_link *link) 
     struct holt__exchange *x = holt__exchange_of(j, station);
     if (x != NULL) holt__exchange_close(j, x);
   }
-  station->link = NULL; /* what it sent is still dealt with; unacknowledged it comes again */
+  /* What it sent is still dealt with. Its credit is given back now: the link may go on with its numbers, and
+   * the next connection begins with what each side has, whatever was acknowledged. */
+  while (station->consumed < station->received)
+    holt_link_consume(link, HOLT_LANE_JOURNAL, ++station->consumed);
+  station->link = NULL;
   station_look_free(station);
 }
 
