@@ -640,17 +640,21 @@ describe("docs/coming-from.md", function()
     local texts = {}
     local function text_of(name)
       if not texts[name] then
-        local file = assert(io.open(name:find("/") and "spec/" .. name or ("spec/" .. name .. "_spec.lua")))
-        texts[name] = file:read("a")
-        file:close()
+        local file = io.open(name:find("/") and "spec/" .. name or ("spec/" .. name .. "_spec.lua"))
+        texts[name] = file and file:read("a") or ""
+        if file then
+          file:close()
+        end
       end
       return texts[name]
     end
-    local missing, count = {}, 0
+    local missing, count, of_table = {}, 0, nil
     for line in io.lines("docs/coming-from.md") do
       local shown = line:match("^|.*|%s*(.-)%s*|$")
-      if shown and shown ~= "" and shown ~= "shown by" and not shown:find("^%-+$") then
-        local file
+      if shown and shown:find("^shown by") then
+        of_table = shown:match("%((.-)%)")
+      elseif shown and shown ~= "" and shown ~= "the same" and not shown:find("^%-+$") then
+        local file = of_table
         for part in (shown .. " · "):gmatch("(.-) · ") do
           local other, name = part:match("^([%w_]+): (.*)$")
           if other then
@@ -661,7 +665,9 @@ describe("docs/coming-from.md", function()
           count = count + 1
           name = name:match(": ([^:]+)$") and name:find("^misuse") and name:match(": ([^:]+)$") or name
           if name:find("^unit/") then
-            text_of(name)
+            if text_of(name) == "" then
+              missing[#missing + 1] = name
+            end
           elseif name == "all of it" then
             text_of(file)
           elseif not text_of(file):find(name, 1, true) then
