@@ -3,7 +3,7 @@ local nodes = require("spec.helper.nodes")
 local SCRIPT = [[
   local holt = require "holt"
   node = holt.node { connect = CONNECT,
-    cluster = { name = NAME, members = MEMBERS, election_timeout = 0.3, heartbeat = 0.03 } }
+    cluster = { name = NAME, members = MEMBERS, can_lead = CANLEAD, election_timeout = 0.3, heartbeat = 0.03 } }
   map = node:map("m")
   told = {}
   node.events:on("error", function(err) told[#told + 1] = err end)
@@ -11,7 +11,7 @@ local SCRIPT = [[
 
 local base -- the first of the ports of this spec's nodes
 
--- Node number i; it dials all others of `peers`. `settings`: cluster, members, data.
+-- Node number i; it dials all others of `peers`. `settings`: cluster, members, data, follows (never leads).
 local function start(i, peers, settings)
   local connect = {}
   for _, j in ipairs(peers) do
@@ -21,6 +21,7 @@ local function start(i, peers, settings)
     CONNECT = "{ " .. table.concat(connect, ", ") .. " }",
     NAME = ("%q"):format(settings.cluster or "formation"),
     MEMBERS = settings.members or 3,
+    CANLEAD = tostring(not settings.follows),
   }
   return nodes.start {
     name = settings.name or "n" .. i,
@@ -114,6 +115,41 @@ describe("nodes that begin a cluster", function()
     b:wait_for(("told[1] and told[1].message:find(%q, 1, true)"):format(words:format(2, 3)))
     assert.matches(words:format(3, 2), a:eval("return tostring(select(2, node:ready(0.1)))"), 1, true)
     assert.equal("empty", cluster_of(a).state)
+  end)
+end)
+
+describe("nodes that never lead", function()
+  nodes.guard(before_each, after_each)
+  before_each(function()
+    base = nodes.free_port_range(10)
+  end)
+
+  it("begin no cluster that they are the most of, and say so; they do once enough may lead", function()
+    local everybody = { 1, 2, 3 }
+    local list = { start(1, everybody, {}), start(2, everybody, { follows = true }), start(3, everybody, { follows = true }) }
+    local words = "too many of the 3 nodes that begin the cluster 'formation' were started with can_lead = false (%s): "
+      .. "let at least 2 of them lead, else nobody could go on after a loss"
+    for _, node in ipairs(list) do
+      local text = node:wait_for("told[1] and told[1].message")
+      assert.is_true(text == words:format("n2, n3") or text == words:format("n3, n2"), text)
+      assert.matches("too many of the 3 nodes", node:eval("return tostring(select(2, node:ready(0.1)))"), 1, true)
+    end
+    list[3]:stop()
+    list[3] = start(3, everybody, {})
+    assert_one(list, 3)
+    -- a fourth of the other sort may join, a fifth not
+    list[4] = start(4, { 1, 2, 3, 4 }, { follows = true })
+    assert_one(list, 4)
+    local fifth = start(5, { 1, 2, 3, 4, 5 }, { follows = true })
+    local text = fifth:wait_for("told[1] and told[1].message")
+    assert.matches("with 'n5' more than half of the voters were some that never lead", text, 1, true)
+    -- and none that lead may go so that too few are left
+    for call, node in pairs { ["leave()"] = list[1], ["remove_member('n1')"] = list[2] } do
+      assert.same({ "invalid", true }, { node:eval(([[
+        local _, err = node:%s
+        return err.code, err.message:find("more than half of the voters were some that never lead (n", 1, true) ~= nil]]):format(call)) })
+    end
+    assert_one(list, 4)
   end)
 end)
 

@@ -237,8 +237,29 @@ function Node:ready(timeout)
   return core.cluster_wait(self, "ready", seconds(self, "ready", timeout, READY_TIMEOUT))
 end
 
+-- Without that member more than half of the voters were some that never lead: true and the error that says so.
+local function fail_unled(self, method, name)
+  local voters, leading, others = 0, 0, {}
+  for _, member in ipairs(self:members() or {}) do
+    if member.role == "voter" and member.name ~= name then
+      voters = voters + 1
+      leading = leading + (member.can_lead and 1 or 0)
+      others[#others + 1] = not member.can_lead and member.name or nil
+    end
+  end
+  if voters == 0 or leading * 2 >= voters then
+    return false
+  end
+  local text = "%s: without '%s' more than half of the voters were some that never lead (%s); take one of these out first"
+  return true, select(2, errors.fail("invalid", text:format(method, name, table.concat(others, ", "))))
+end
+
 ---Leave the cluster: a leader hands over first. True once the others have agreed.
 function Node:leave(timeout)
+  local refused, err = fail_unled(self, "leave", self.name)
+  if refused then
+    return nil, err
+  end
   return core.cluster_wait(self, "leave", seconds(self, "leave", timeout))
 end
 
@@ -340,6 +361,10 @@ function Node:remove_member(name, opts)
     error(("node:remove_member: expected a member's name, got %s"):format(type(name)), 2)
   end
   local timeout = options.check("node:remove_member", opts, TRANSFER_RULES).timeout
+  local refused, why = fail_unled(self, "remove_member", name)
+  if refused then
+    return nil, why
+  end
   local ok, err = core.cluster_wait(self, "remove", timeout or self.cluster_settings.request_timeout, name)
   if not ok and err.code == "not_found" then
     return fail_no_member(self, "remove_member", name)

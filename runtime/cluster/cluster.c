@@ -111,7 +111,7 @@ static void io_observe(void *arg, const struct holt_raft_event *event, const str
                        int rc) {
   struct holt_cluster *c = arg;
   (void)event;
-  if (rc != 0) return;
+  if (rc != 0 && rc != HOLT_EINVAL) return;
   if (update->term != c->term) {
     c->term = update->term;
     holt__cluster_tell(c, HOLT_CLUSTER_TERM, "", "", c->term);
@@ -208,6 +208,11 @@ static void start_raft(struct holt_cluster *c) {
 void holt__cluster_begin(struct holt_cluster *c, uint64_t cluster_id, const struct holt_raft_conf *conf) {
   struct holt_err err;
   if (c->is_begin_full && holt__cluster_now(c) < c->begin_again_ms) return;
+  if (conf && holt__words_unled(c, conf, &err) != 0) { /* nobody begins it: all of them see the same */
+    if (strcmp(c->refusal, err.message) != 0) holt__cluster_tell_error(c, HOLT_CLUSTER_ERROR, &err);
+    snprintf(c->refusal, sizeof c->refusal, "%.299s", err.message);
+    return;
+  }
   int rc = holt__disk_begin(c, cluster_id, &err);
   if (rc != 0) {
     if (rc != HOLT_ENOSPC || !c->is_begin_full) holt__cluster_tell_error(c, HOLT_CLUSTER_DISK_ERROR, &err);

@@ -318,6 +318,8 @@ void holt__form_ask_leader(struct holt_cluster *c, bool is_leave, uint64_t id);
 /* --- words.c ---------------------------------------------------------------------------------------------
  */
 
+/* Whether too many of those that would begin never lead: 0, or HOLT_EINVAL with a sentence. */
+int holt__words_unled(const struct holt_cluster *c, const struct holt_raft_conf *conf, struct holt_err *err);
 /* What is wrong between this node and that one: 0, or HOLT_EFOREIGN, HOLT_EINVAL with a sentence. */
 int holt__words_between(const struct holt_cluster *c, const struct holt__neighbour *next,
                         struct holt_err *err);

@@ -107,6 +107,13 @@ int holt__member_admit(struct holt_cluster *c, uint64_t id, const char *name, co
   int rc = change(c, changes, count);
   if (rc == HOLT_ETOOLARGE)
     return holt_err_set(err, rc, "the cluster has all %d members it may have", HOLT_RAFT_MEMBERS_MAX);
+  if (rc == HOLT_EINVAL)
+    return holt_err_set(
+        err, rc,
+        "with '%s' more than half of the voters were some that never lead, and nobody could go on "
+        "after a loss; start it without can_lead = false, or as a learner (voter = false), or let "
+        "others that lead join first",
+        name);
   return rc;
 }
 

@@ -40,6 +40,22 @@ int holt__words_between(const struct holt_cluster *c, const struct holt__neighbo
   return 0;
 }
 
+int holt__words_unled(const struct holt_cluster *c, const struct holt_raft_conf *conf, struct holt_err *err) {
+  char names[160] = "";
+  size_t len = 0;
+  if (holt_raft_can_be_led(conf)) return 0;
+  for (uint32_t i = 0; i < conf->count; i++) {
+    const struct holt__label *label = holt__member_founder(c, conf->members[i].id);
+    if (conf->members[i].can_lead || !label || len >= sizeof names) continue;
+    len += (size_t)snprintf(names + len, sizeof names - len, "%s%s", len > 0 ? ", " : "", label->name);
+  }
+  return holt_err_set(
+      err, HOLT_EINVAL,
+      "too many of the %u nodes that begin the cluster '%s' were started with can_lead = false "
+      "(%s): let at least %u of them lead, else nobody could go on after a loss",
+      conf->count, c->name, names, (conf->count + 1) / 2);
+}
+
 /* "2 of 3 nodes are here: n1, n2" */
 static void say_who_is_here(const struct holt_cluster *c, char *out, size_t cap) {
   char names[200];

@@ -31,10 +31,10 @@ static const uint16_t FIELDS[HOLT_RAFT_MESSAGE_TYPES] = {
     [HOLT_RAFT_SNAPSHOT] = F_EPOCH | F_OFFSET | F_SNAPSHOT,
     [HOLT_RAFT_SNAPSHOT_REPLY] = F_INDEX | F_EPOCH | F_OFFSET,
     [HOLT_RAFT_TIMEOUT_NOW] = 0,
-    [HOLT_RAFT_READ] = F_TAG,
-    [HOLT_RAFT_READ_REPLY] = F_INDEX | F_TAG | F_CODE,
-    [HOLT_RAFT_FORWARD] = F_TAG | F_ENTRIES,
-    [HOLT_RAFT_FORWARD_REPLY] = F_INDEX | F_LOG_TERM | F_HINT | F_TAG | F_CODE,
+    [HOLT_RAFT_READ] = F_EPOCH | F_TAG,
+    [HOLT_RAFT_READ_REPLY] = F_INDEX | F_EPOCH | F_TAG | F_CODE,
+    [HOLT_RAFT_FORWARD] = F_EPOCH | F_TAG | F_ENTRIES,
+    [HOLT_RAFT_FORWARD_REPLY] = F_INDEX | F_LOG_TERM | F_EPOCH | F_HINT | F_TAG | F_CODE,
 };
 
 /* --- Entries and snapshots ----------------------------------------------------------------------------- */

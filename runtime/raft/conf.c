@@ -122,6 +122,13 @@ uint64_t holt__raft_conf_reached(const struct holt_raft_conf *conf, const uint64
   return old < reached ? old : reached;
 }
 
+bool holt_raft_can_be_led(const struct holt_raft_conf *conf) {
+  uint32_t voters = half(conf, true), leading = 0;
+  for (uint32_t i = 0; i < conf->count; i++)
+    if (conf->members[i].can_lead) leading |= 1u << i;
+  return voters != 0 && !is_majority(voters, ~leading);
+}
+
 /* --- In force ------------------------------------------------------------------------------------------ */
 
 void holt__raft_conf_at(const struct holt_raft *r, uint64_t index, struct holt_raft_conf *conf,

@@ -149,7 +149,8 @@ static int step(struct holt_raft_driver *d, const struct holt_raft_event *event)
   int rc = holt_raft_step(d->raft, event, &update);
   if (d->io.observe != NULL) d->io.observe(d->arg, event, &update, rc);
   if (rc == HOLT_EINTERNAL) d->fatal = update.fatal == NULL ? "internal error" : update.fatal;
-  if (rc == 0) perform(d, &update);
+  if (rc == 0 || rc == HOLT_EINVAL)
+    perform(d, &update); /* the event was refused, what time brought was not */
   return rc;
 }
 

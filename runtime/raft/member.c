@@ -89,16 +89,38 @@ static int change_one(struct holt_raft_conf *conf, const struct holt_raft_change
   }
 }
 
-/* Whether the new half keeps a voter, and one that can lead. */
-static bool is_viable(struct holt_raft_conf *conf) {
-  bool can_lead = false;
+static void mark_joint(struct holt_raft_conf *conf) {
   conf->is_joint = false;
-  for (uint32_t i = 0; i < conf->count; i++) {
-    const struct holt_raft_member *m = &conf->members[i];
-    if (m->role > HOLT_RAFT_LEARNER) conf->is_joint = true;
-    if ((m->role == HOLT_RAFT_VOTER || m->role == HOLT_RAFT_INCOMING) && m->can_lead) can_lead = true;
-  }
-  return can_lead;
+  for (uint32_t i = 0; i < conf->count; i++)
+    if (conf->members[i].role > HOLT_RAFT_LEARNER) conf->is_joint = true;
+}
+
+/* A learner that has caught up votes from now on; whom it replaces goes. */
+static void admit(struct holt_raft_conf *conf, uint64_t id) {
+  struct holt_raft_member *m = &conf->members[holt__raft_conf_find(conf, id)];
+  int old = m->replaces ? holt__raft_conf_find(conf, m->replaces) : -1;
+  m->role = HOLT_RAFT_INCOMING;
+  m->will_vote = false;
+  m->replaces = 0;
+  if (old < 0) return;
+  if (conf->members[old].role == HOLT_RAFT_VOTER)
+    conf->members[old].role = HOLT_RAFT_OUTGOING;
+  else if (conf->members[old].role == HOLT_RAFT_LEARNER)
+    remove_at(conf, old); /* demoted since */
+}
+
+/* Whether it can be led now, and, where voters were added, once all that shall vote do. */
+static bool is_viable(const struct holt_raft_conf *conf, const struct holt_raft_change *changes,
+                      size_t count) {
+  struct holt_raft_conf later = *conf;
+  bool is_adding = false;
+  if (!holt_raft_can_be_led(conf)) return false;
+  for (size_t i = 0; i < count; i++) is_adding = is_adding || changes[i].type == HOLT_RAFT_ADD;
+  for (uint32_t i = 0; i < conf->count; i++)
+    if (conf->members[i].role == HOLT_RAFT_LEARNER && conf->members[i].will_vote &&
+        holt__raft_conf_find(&later, conf->members[i].id) >= 0)
+      admit(&later, conf->members[i].id);
+  return !is_adding || holt_raft_can_be_led(&later);
 }
 
 /* Append `conf` as an entry of our own; the bytes were reserved before the step. */
@@ -121,7 +143,8 @@ int holt__raft_change(struct holt_raft *r, const struct holt_raft_change *change
     int rc = change_one(&conf, &changes[i], holt__raft_log_last(r) + 1);
     if (rc != 0) return rc;
   }
-  if (!is_viable(&conf)) return HOLT_EINVAL;
+  if (!is_viable(&conf, changes, count)) return HOLT_EINVAL;
+  mark_joint(&conf);
   if (HOLT_BUG(5)) { /* majorities of the living: no joint phase */
     for (uint32_t i = conf.count; i-- > 0;)
       if (conf.members[i].role == HOLT_RAFT_OUTGOING) remove_at(&conf, (int)i);
@@ -159,52 +182,22 @@ static bool has_caught_up(struct holt_raft *r, uint64_t id) {
   return is_quick || p->match == holt__raft_log_last(r);
 }
 
+/* Those that may lead first, so that the others do not wait for them. */
 static bool promote(struct holt_raft *r) {
-  struct holt_raft_conf conf = r->conf;
-  bool is_changed = false;
-  uint64_t left = 0; /* by place */
-  for (uint32_t i = 0; i < conf.count; i++) {
-    struct holt_raft_member *m = &conf.members[i];
+  struct holt_raft_conf conf = r->conf, next;
+  for (uint32_t i = 0; i < 2 * r->conf.count; i++) {
+    const struct holt_raft_member *m = &r->conf.members[i % r->conf.count];
+    int place = holt__raft_conf_find(&conf, m->id);
+    if (m->can_lead != (i < r->conf.count) || place < 0) continue;
     if (m->role != HOLT_RAFT_LEARNER || !m->will_vote || !has_caught_up(r, m->id)) continue;
-    m->role = HOLT_RAFT_INCOMING;
-    m->will_vote = false;
-    int old = m->replaces ? holt__raft_conf_find(&conf, m->replaces) : -1;
-    if (old >= 0 && conf.members[old].role == HOLT_RAFT_VOTER) conf.members[old].role = HOLT_RAFT_OUTGOING;
-    if (old >= 0 && conf.members[old].role == HOLT_RAFT_LEARNER)
-      left |= (uint64_t)1 << old; /* demoted since */
-    m->replaces = 0;
-    is_changed = true;
+    next = conf;
+    admit(&next, m->id);
+    if (holt_raft_can_be_led(&next)) conf = next;
   }
-  for (uint32_t i = conf.count; i-- > 0;)
-    if (left >> i & 1 && conf.members[i].role == HOLT_RAFT_LEARNER) remove_at(&conf, (int)i);
-  if (!is_changed || !is_viable(&conf)) return false;
+  mark_joint(&conf);
+  if (!conf.is_joint) return false;
   append_conf(r, &conf, 0);
   return true;
-}
-
-void holt__raft_members_advance(struct holt_raft *r) {
-  if (r->commit < r->term_start || !r->spare) return;
-  if (r->conf.is_joint) {
-    if (r->conf_index <= r->commit || HOLT_BUG(23)) leave_joint(r);
-    return;
-  }
-  if (r->conf_index > r->commit && !HOLT_BUG(124)) return;
-  int self = holt__raft_conf_find(&r->conf, r->options.self);
-  if (!holt__raft_member_votes(&r->conf, self)) { /* it led the change that took it out; now it goes */
-    if (!HOLT_BUG(24)) {
-      holt__raft_hand_over(r);
-      holt__raft_become_follower(r, r->term, 0);
-    }
-    return;
-  }
-  if (r->transfer_to == 0) promote(r);
-}
-
-/* --- Handing over -------------------------------------------------------------------------------------- */
-
-static void tell_to_stand(struct holt_raft *r, uint64_t id) {
-  r->is_lease_void = true;
-  holt__raft_out(r, HOLT_RAFT_TIMEOUT_NOW, id);
 }
 
 /* The voter that may lead and was heard lately, of the highest priority, with the longest log. */
@@ -223,6 +216,42 @@ static struct holt__raft_progress *best_heir(struct holt_raft *r) {
     best_priority = m->priority;
   }
   return best;
+}
+
+/* A leader that may not lead any more hands over to one that may; while there is none that follows, it goes
+ * on. */
+static void give_way(struct holt_raft *r, int self) {
+  if (r->conf.members[self].can_lead || r->transfer_to || r->now_ms < r->give_way_at_ms) return;
+  const struct holt__raft_progress *heir = best_heir(r);
+  if (!heir || heir->state != PROGRESS_REPLICATE) return;
+  r->give_way_at_ms = r->now_ms + 2 * (uint64_t)r->options.election_ms; /* proposals are taken in between */
+  holt__raft_transfer(r, heir->id);
+}
+
+void holt__raft_members_advance(struct holt_raft *r) {
+  if (r->commit < r->term_start || !r->spare) return;
+  if (r->conf.is_joint) {
+    if (r->conf_index <= r->commit || HOLT_BUG(23)) leave_joint(r);
+    return;
+  }
+  if (r->conf_index > r->commit && !HOLT_BUG(124)) return;
+  int self = holt__raft_conf_find(&r->conf, r->options.self);
+  if (!holt__raft_member_votes(&r->conf, self)) { /* it led the change that took it out; now it goes */
+    if (!HOLT_BUG(24)) {
+      holt__raft_hand_over(r);
+      holt__raft_become_follower(r, r->term, 0);
+    }
+    return;
+  }
+  give_way(r, self);
+  if (r->transfer_to == 0) promote(r);
+}
+
+/* --- Handing over -------------------------------------------------------------------------------------- */
+
+static void tell_to_stand(struct holt_raft *r, uint64_t id) {
+  r->is_lease_void = true;
+  holt__raft_out(r, HOLT_RAFT_TIMEOUT_NOW, id);
 }
 
 void holt__raft_hand_over(struct holt_raft *r) {

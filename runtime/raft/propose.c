@@ -49,6 +49,7 @@ static void forward(struct holt_raft *r, const struct holt_raft_entry *entries, 
   m->entries = entries;
   m->count = count;
   m->tag = tag;
+  m->epoch = holt__raft_question(r, r->leader, tag, count);
 }
 
 void holt__raft_propose(struct holt_raft *r, const struct holt_raft_event *event) {
@@ -73,6 +74,7 @@ void holt__raft_on_forward(struct holt_raft *r, const struct holt_raft_message *
   if (rc == 0) append_all(r, m->entries, m->count, 0);
   struct holt_raft_message *reply = &holt__raft_out(r, HOLT_RAFT_FORWARD_REPLY, m->from)->message;
   reply->tag = m->tag;
+  reply->epoch = m->epoch;
   reply->code = rc == HOLT_ENOLEADER ? HOLT_ENOTLEADER : rc;
   reply->index = rc == 0 ? first : 0;
   reply->log_term = r->term;
@@ -81,6 +83,10 @@ void holt__raft_on_forward(struct holt_raft *r, const struct holt_raft_message *
 
 void holt__raft_on_forward_reply(struct holt_raft *r, const struct holt_raft_message *m) {
   if (m->tag == 0) return;
+  if (m->epoch != holt__raft_question(r, m->from, m->tag, m->hint)) { /* it was not asked */
+    r->refused_messages++;
+    return;
+  }
   for (uint64_t i = 0; i < m->hint; i++)
     holt__raft_done(r, HOLT_RAFT_DONE_PROPOSE, m->tag + i, m->code, m->code == 0 ? m->index + i : 0,
                     m->log_term);

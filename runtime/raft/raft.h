@@ -71,6 +71,11 @@ struct holt_raft_conf {
   struct holt_raft_member members[HOLT_RAFT_MEMBERS_MAX];
 };
 
+/* Whether every majority of the voters (of a joint one: the new ones) has a member that may lead. Else those
+ * that never lead could be left with what is committed, and nobody to go on from there: such a membership is
+ * neither begun nor changed to (HOLT_EINVAL). */
+bool holt_raft_can_be_led(const struct holt_raft_conf *conf);
+
 enum holt_raft_change_type {
   HOLT_RAFT_ADD = 1,     /* learner first, voter once caught up; then `replaces` leaves, a learner at once */
   HOLT_RAFT_ADD_LEARNER, /* learner for good */
@@ -107,10 +112,11 @@ enum holt_raft_message_type {
   HOLT_RAFT_SNAPSHOT,        /* snapshot, offset, data; epoch. Going out, data is NULL: the driver fills in */
   HOLT_RAFT_SNAPSHOT_REPLY,  /* index: of the snapshot; offset: next byte wanted; epoch */
   HOLT_RAFT_TIMEOUT_NOW,     /* stand for election at once (thesis 3.10) */
-  HOLT_RAFT_READ,            /* tag: a follower asks for a read index */
-  HOLT_RAFT_READ_REPLY,      /* tag, index, code */
-  HOLT_RAFT_FORWARD,         /* entries proposed at a follower; tag */
-  HOLT_RAFT_FORWARD_REPLY,   /* tag, code, index, log_term: where the first was appended */
+  HOLT_RAFT_READ,            /* tag, epoch: a follower asks for a read index; the answer bears both */
+  HOLT_RAFT_READ_REPLY,      /* tag, epoch, index, code */
+  HOLT_RAFT_FORWARD,         /* entries proposed at a follower; tag, epoch */
+  HOLT_RAFT_FORWARD_REPLY, /* tag, epoch, hint: how many; code, index, log_term: where the first was appended
+                            */
   HOLT_RAFT_MESSAGE_TYPES
 };
 
@@ -284,7 +290,9 @@ struct holt_raft_update {
 
 /* The only thing that changes a raft. Returns 0; HOLT_ENOMEM: nothing was done, an event of the driver's own
  * (TIME, PERSISTED, APPLIED, SNAPSHOT_*) must be repeated, a message counts as lost; HOLT_EINVAL: the event
- * makes no sense here, nothing was done; HOLT_EINTERNAL: see update->fatal, now and from then on. */
+ * makes no sense here and did nothing, but time passed before it: the update counts as ever (a leader that
+ * nobody answers steps down and refuses its reads); HOLT_EINTERNAL: see update->fatal, now and from then on.
+ */
 int holt_raft_step(struct holt_raft *raft, const struct holt_raft_event *event,
                    struct holt_raft_update *update);
 

@@ -51,7 +51,7 @@ struct holt__raft_progress {
 
 struct holt__raft_read {
   uint64_t from; /* 0: a caller here */
-  uint64_t tag, index, round;
+  uint64_t tag, index, round, epoch;
 };
 
 /* In order of meaning. NOLINTNEXTLINE(clang-analyzer-optin.performance.Padding) */
@@ -98,6 +98,7 @@ struct holt_raft {
   uint64_t uncommitted_bytes;
   uint64_t transfer_to, transfer_until_ms;
   bool transfer_sent;
+  uint64_t give_way_at_ms;           /* a leader that may not lead tries to hand over again */
   bool is_lease_void;                /* somebody was told to stand for election in this term */
   struct holt_raft_snapshot sending; /* what members in SNAPSHOT receive; index 0: none */
   uint64_t round, round_sent_ms;
@@ -215,7 +216,8 @@ int holt__raft_snapshot_stored(struct holt_raft *r, int code);
 
 /* --- read.c -------------------------------------------------------------------------------------------- */
 
-void holt__raft_read(struct holt_raft *r, uint64_t from, uint64_t tag);
+/* `epoch` is the asker's; `from` 0: a read of our own. */
+void holt__raft_read(struct holt_raft *r, uint64_t from, uint64_t tag, uint64_t epoch);
 void holt__raft_on_read_reply(struct holt_raft *r, const struct holt_raft_message *m);
 /* Answer the reads whose round a majority has confirmed; start the next round. */
 void holt__raft_reads_advance(struct holt_raft *r);
@@ -247,6 +249,9 @@ uint64_t holt__raft_stamp(const struct holt_raft *r);
 
 /* A message of this step, addressed and stamped; leaves once term and vote are durable. Never NULL. */
 struct holt_raft_output *holt__raft_out(struct holt_raft *r, uint8_t type, uint64_t to);
+/* What marks a question to `to`, `count` of them counting up from `tag`: an answer that does not bear it
+ * comes from somebody else, or to an earlier life of ours. */
+uint64_t holt__raft_question(const struct holt_raft *r, uint64_t to, uint64_t tag, uint64_t count);
 void holt__raft_done(struct holt_raft *r, enum holt_raft_done_type type, uint64_t tag, int code,
                      uint64_t index, uint64_t term);
 /* The persist that an acknowledgement of everything up to `index` must wait for. */

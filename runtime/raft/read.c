@@ -17,6 +17,7 @@ static void answer(struct holt_raft *r, const struct holt__raft_read *read, int 
   }
   struct holt_raft_message *m = &holt__raft_out(r, HOLT_RAFT_READ_REPLY, read->from)->message;
   m->tag = read->tag;
+  m->epoch = read->epoch;
   m->code = code;
   m->index = index;
 }
@@ -27,14 +28,16 @@ static bool has_lease(const struct holt_raft *r) {
   return !r->is_lease_void && r->now_ms < r->lease_until_ms;
 }
 
-void holt__raft_read(struct holt_raft *r, uint64_t from, uint64_t tag) {
-  struct holt__raft_read read = {.from = from, .tag = tag};
+void holt__raft_read(struct holt_raft *r, uint64_t from, uint64_t tag, uint64_t epoch) {
+  struct holt__raft_read read = {.from = from, .tag = tag, .epoch = epoch};
   if (r->role != HOLT_RAFT_LEADER) {
     if (from != 0 || r->leader == 0) {
       answer(r, &read, from ? HOLT_ENOTLEADER : HOLT_ENOLEADER, 0);
       return;
     }
-    holt__raft_out(r, HOLT_RAFT_READ, r->leader)->message.tag = tag;
+    struct holt_raft_message *m = &holt__raft_out(r, HOLT_RAFT_READ, r->leader)->message;
+    m->tag = tag;
+    m->epoch = holt__raft_question(r, r->leader, tag, 1);
     return;
   }
   if (r->read_count >= r->options.reads_max) {
@@ -49,6 +52,10 @@ void holt__raft_read(struct holt_raft *r, uint64_t from, uint64_t tag) {
 }
 
 void holt__raft_on_read_reply(struct holt_raft *r, const struct holt_raft_message *m) {
+  if (m->epoch != holt__raft_question(r, m->from, m->tag, 1)) { /* it was not asked */
+    r->refused_messages++;
+    return;
+  }
   holt__raft_done(r, HOLT_RAFT_DONE_READ, m->tag, m->code, m->index, m->term);
 }
 

@@ -23,6 +23,11 @@ struct holt_raft_output *holt__raft_out(struct holt_raft *r, uint8_t type, uint6
   return out;
 }
 
+uint64_t holt__raft_question(const struct holt_raft *r, uint64_t to, uint64_t tag, uint64_t count) {
+  uint64_t life = holt_hash_u64(r->options.seed ^ r->options.self);
+  return holt_hash_u64(holt_hash_u64(holt_hash_u64(life ^ to) ^ tag) ^ count);
+}
+
 void holt__raft_done(struct holt_raft *r, enum holt_raft_done_type type, uint64_t tag, int code,
                      uint64_t index, uint64_t term) {
   HOLT_ASSERT(r->done_count < r->done_cap);
@@ -185,7 +190,7 @@ static void receive(struct holt_raft *r, const struct holt_raft_message *m) {
     holt__raft_on_timeout_now(r, m);
     break;
   case HOLT_RAFT_READ:
-    holt__raft_read(r, m->from, m->tag);
+    holt__raft_read(r, m->from, m->tag, m->epoch);
     break;
   case HOLT_RAFT_READ_REPLY:
     holt__raft_on_read_reply(r, m);
@@ -242,7 +247,7 @@ static int bootstrap(struct holt_raft *r, const struct holt_raft_conf *conf) {
   struct holt_raft_conf checked;
   uint32_t len = (uint32_t)holt_raft_conf_encode(r->spare, conf);
   if (conf->is_joint || holt_raft_conf_decode(holt_buf(r->spare, len), &checked) != 0) return HOLT_EINVAL;
-  if (holt__raft_conf_find(conf, r->options.self) < 0) return HOLT_EINVAL;
+  if (holt__raft_conf_find(conf, r->options.self) < 0 || !holt_raft_can_be_led(conf)) return HOLT_EINVAL;
   for (uint32_t i = 0; i < checked.count; i++) checked.members[i].since = 1;
   len = (uint32_t)holt_raft_conf_encode(r->spare, &checked);
   holt__raft_become_follower(r, 1, 0);
@@ -322,7 +327,7 @@ static int act(struct holt_raft *r, const struct holt_raft_event *event) {
     holt__raft_propose(r, event);
     return 0;
   case HOLT_RAFT_EV_READ:
-    holt__raft_read(r, 0, event->tag);
+    holt__raft_read(r, 0, event->tag, 0);
     return 0;
   case HOLT_RAFT_EV_CHANGE: {
     int rc = holt__raft_change(r, event->changes, event->count, event->tag);

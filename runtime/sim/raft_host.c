@@ -155,7 +155,8 @@ static int io_snapshot_part(void *arg, const struct holt_raft_part *part) {
 static void io_observe(void *arg, const struct holt_raft_event *event, const struct holt_raft_update *update,
                        int rc) {
   struct rsim_host *h = arg;
-  if (rc == 0 && !h->world->has_failed) holt__rsim_watch_step(h->world, h, event, update);
+  if ((rc == 0 || rc == HOLT_EINVAL) && !h->world->has_failed)
+    holt__rsim_watch_step(h->world, h, event, update);
 }
 
 static const struct holt_raft_driver_io host_io = {

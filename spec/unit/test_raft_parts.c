@@ -287,6 +287,30 @@ static void a_large_entry_is_work_for_several(void **state) {
   close_world(&w);
 }
 
+/* Time passes before each event, and what that brings counts even if the event itself makes no sense. */
+static void what_time_brings_is_done_though_the_event_makes_no_sense(void **state) {
+  (void)state;
+  struct world w;
+  open_world(&w, 2, (struct holt_raft_driver_options){0});
+  w.persist_rc = 1;
+  holt_raft_driver_persisted(&w.driver, w.seq, 1);
+  uint64_t now = w.driver.deadline_ms;
+  holt_raft_driver_time(&w.driver, now);
+  struct holt_raft_message yes = {
+      .type = HOLT_RAFT_VOTE_REPLY, .flags = HOLT_RAFT_PRE, .cluster = 9, .from = 2, .to = 1, .term = 2};
+  struct holt_raft_event event = {.type = HOLT_RAFT_EV_RECEIVE, .now_ms = now, .message = &yes};
+  assert_int_equal(0, holt_raft_driver_step(&w.driver, &event));
+  yes.flags = 0;
+  assert_int_equal(0, holt_raft_driver_step(&w.driver, &event));
+  event = (struct holt_raft_event){.type = HOLT_RAFT_EV_READ, .now_ms = now, .tag = 77};
+  assert_int_equal(0, holt_raft_driver_step(&w.driver, &event));
+  w.story[0] = '\0';
+  event = (struct holt_raft_event){.type = HOLT_RAFT_EV_SNAPSHOT_STORED, .now_ms = now + 1000};
+  assert_int_equal(HOLT_EINVAL, holt_raft_driver_step(&w.driver, &event));
+  assert_string_equal("done 77", w.story); /* it leads no more: the read is refused, not forgotten */
+  close_world(&w);
+}
+
 static void bytes_that_are_no_message_are_refused(void **state) {
   (void)state;
   struct world w;
@@ -307,6 +331,7 @@ int main(void) {
       cmocka_unit_test(one_member_leads_writes_applies_and_takes_snapshots),
       cmocka_unit_test(a_bounded_turn_leaves_the_rest_for_the_next),
       cmocka_unit_test(a_large_entry_is_work_for_several),
+      cmocka_unit_test(what_time_brings_is_done_though_the_event_makes_no_sense),
       cmocka_unit_test(bytes_that_are_no_message_are_refused),
   };
   return cmocka_run_group_tests_name("raft_parts", tests, NULL, NULL);
