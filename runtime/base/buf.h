@@ -78,7 +78,8 @@ struct holt_reader {
 };
 
 static inline struct holt_reader holt_reader(struct holt_buf bytes) {
-  return (struct holt_reader){.at = bytes.data, .end = bytes.data + bytes.len, .failed = false};
+  return (struct holt_reader){
+      .at = bytes.data, .end = bytes.len > 0 ? bytes.data + bytes.len : bytes.data, .failed = false};
 }
 static inline size_t holt_reader_left(const struct holt_reader *r) {
   return (size_t)(r->end - r->at);
