@@ -138,6 +138,7 @@ struct holt__pledge {
   uint64_t set; /* 0: none */
   uint32_t count, round;
   uint64_t ids[HOLT_RAFT_MEMBERS_MAX];
+  struct holt_raft_conf conf; /* of those ids, as their hellos said; id 0: not heard since this start */
   uint64_t since_ms;
 };
 
@@ -225,7 +226,7 @@ struct holt_cluster {
   /* neighbours and formation */
   struct holt_list neighbours;
   struct holt__pledge pledge;
-  struct holt__label founders[HOLT_RAFT_MEMBERS_MAX]; /* as they were called when the cluster began */
+  struct holt__label founders[HOLT_RAFT_MEMBERS_MAX]; /* beside the pledge's ids, as they were called */
   uint32_t founder_count;
   uint32_t round; /* of the next pledge */
   uint32_t voided_round;
@@ -336,8 +337,8 @@ int holt__member_admit(struct holt_cluster *c, uint64_t id, const char *name, co
 int holt__member_expel(struct holt_cluster *c, uint64_t id);
 /* As the founder of that id was called; NULL. */
 const struct holt__label *holt__member_founder(const struct holt_cluster *c, uint64_t id);
-/* This node has seen that one's hello (NULL: itself) as the cluster began. */
-void holt__member_found(struct holt_cluster *c, const struct holt__neighbour *next);
+/* Who is at this place of the pledge: that neighbour (NULL: this node). */
+void holt__member_found(struct holt_cluster *c, uint32_t place, const struct holt__neighbour *next);
 void holt__member_change_done(struct holt_cluster *c, const struct holt_raft_done *done);
 /* This node is no member any more. */
 void holt__member_gone(struct holt_cluster *c);

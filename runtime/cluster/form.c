@@ -1,11 +1,11 @@
 /* form.c - who is there: hellos between neighbours, the first members of a cluster, joining one.
  *
  * Formation. Nodes without a cluster tell each other who they are. Once N of them see each other, those of
- * the N smallest ids pledge themselves to that set, and whoever sees all N pledged to it begins, with a
- * cluster id that is the hash of the set. Nobody pledges twice, so two sets that share a node cannot both
- * begin. A pledge that leads to nothing is voided: its members are asked, each that has not begun answers and
- * will never begin that set; with the word of a majority the asker is free (no majority of that set can exist
- * any more). No clock decides: time only says when to ask.
+ * the N smallest ids pledge themselves to that set, and whoever sees all N pledged to it, or one of
+ * them begun, begins, with a cluster id that is the hash of the set. Nobody pledges twice, so two sets that
+ * share a node cannot both begin. A pledge that leads to nothing is voided: its members are asked, each that
+ * has not begun answers and will never begin that set; with the word of a majority the asker is free (no
+ * majority of that set can exist any more). No clock decides: time only says when to ask.
  *
  * Joining. A node without a cluster that meets a member asks it; the leader admits it by an entry of the log.
  *
@@ -236,6 +236,22 @@ static bool save(struct holt_cluster *c) {
   return rc == 0;
 }
 
+/* What the hellos of the set say of its nodes. */
+static void note_founders(struct holt_cluster *c) {
+  struct holt_raft_conf *conf = &c->pledge.conf;
+  conf->count = c->founder_count = c->pledge.count;
+  for (uint32_t i = 0; i < conf->count; i++) {
+    uint64_t id = c->pledge.ids[i];
+    const struct holt__neighbour *next = id == c->self ? NULL : holt__form_by_id(c, id);
+    if (id != c->self && !next) continue;
+    conf->members[i] = (struct holt_raft_member){.id = id,
+                                                 .role = HOLT_RAFT_VOTER,
+                                                 .can_lead = next ? next->can_lead : c->config.can_lead,
+                                                 .priority = next ? next->priority : c->config.priority};
+    holt__member_found(c, i, next);
+  }
+}
+
 static void pledge(struct holt_cluster *c) {
   uint64_t ids[HOLT_RAFT_MEMBERS_MAX];
   if (!choose_set(c, ids)) return;
@@ -246,6 +262,9 @@ static void pledge(struct holt_cluster *c) {
   c->pledge.count = c->config.members;
   c->pledge.round = c->round;
   memcpy(c->pledge.ids, ids, c->config.members * sizeof *ids);
+  memset(&c->pledge.conf, 0, sizeof c->pledge.conf);
+  memset(c->founders, 0, sizeof c->founders);
+  note_founders(c);
   c->pledge.set = set_id(c, ids, c->pledge.count, c->round);
   c->pledge.since_ms = c->void_asked_ms = holt__cluster_now(c);
   if (!save(c)) {
@@ -262,20 +281,25 @@ static bool is_pledged_too(struct holt_cluster *c, uint64_t id) {
   return next && (next->pledge == c->pledge.set || next->cluster_id == c->pledge.set);
 }
 
-static void begin_set(struct holt_cluster *c) {
-  struct holt_raft_conf conf = {.count = c->pledge.count};
-  for (uint32_t i = 0; i < c->pledge.count; i++) {
-    uint64_t id = c->pledge.ids[i];
-    if (!is_pledged_too(c, id)) return;
-    const struct holt__neighbour *next = holt__form_by_id(c, id);
-    conf.members[i] = (struct holt_raft_member){.id = id,
-                                                .role = HOLT_RAFT_VOTER,
-                                                .can_lead = next ? next->can_lead : c->config.can_lead,
-                                                .priority = next ? next->priority : c->config.priority};
+/* Somebody saw all of the set pledged to it, and began. */
+static bool has_begun(struct holt_cluster *c) {
+  EACH_NEIGHBOUR(c, next) {
+    if (is_ours(c, next) && next->cluster_id == c->pledge.set) return true;
   }
-  c->founder_count = 0;
-  for (uint32_t i = 0; i < c->pledge.count; i++) holt__member_found(c, holt__form_by_id(c, c->pledge.ids[i]));
-  holt__cluster_begin(c, c->pledge.set, &conf);
+  return false;
+}
+
+/* With all pledges, or when another one had them all: who was wiped since then never shows its own again, and
+ * whoever began alone needs the rest of us to elect a leader. */
+static void begin_set(struct holt_cluster *c) {
+  bool is_whole = true, is_known = true;
+  note_founders(c);
+  for (uint32_t i = 0; i < c->pledge.count; i++) {
+    is_whole = is_whole && is_pledged_too(c, c->pledge.ids[i]);
+    is_known = is_known && c->pledge.conf.members[i].id != 0;
+  }
+  if (!is_whole && !has_begun(c)) return;
+  holt__cluster_begin(c, c->pledge.set, is_known ? &c->pledge.conf : NULL);
 }
 
 /* --- Voiding ------------------------------------------------------------------------------------------- */

@@ -61,8 +61,8 @@ const struct holt__label *holt__member_founder(const struct holt_cluster *c, uin
   return NULL;
 }
 
-void holt__member_found(struct holt_cluster *c, const struct holt__neighbour *next) {
-  struct holt__label *label = &c->founders[c->founder_count++];
+void holt__member_found(struct holt_cluster *c, uint32_t place, const struct holt__neighbour *next) {
+  struct holt__label *label = &c->founders[place];
   label->id = next ? next->id : c->self;
   snprintf(label->name, sizeof label->name, "%s", next ? next->name : c->node_name);
   snprintf(label->address, sizeof label->address, "%s", next ? next->address : c->address);

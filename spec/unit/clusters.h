@@ -19,6 +19,7 @@ struct station {
 
 struct room {
   struct holt_sim *sim;
+  uint64_t seed;
   bool is_durable;
   uint64_t snapshot_entries;
   uint32_t segment_bytes, keep_entries;                                    /* of logs; 0: as usual */
@@ -116,6 +117,7 @@ static inline struct room *room_new(uint64_t seed) {
   struct room *room = calloc(1, sizeof *room);
   struct holt_sim_config config = {.seed = seed, .delay_min_us = 100, .delay_max_us = 3000};
   room->sim = holt_sim_new(&config);
+  room->seed = seed;
   return room;
 }
 
@@ -144,11 +146,11 @@ static inline void ready(struct room *room, int i, uint64_t ms) {
   if (w.code != 0) {
     struct holt_cluster_status status;
     holt_cluster_status(cluster_of(room, i), &status);
-    fail_msg(
-        "%s is not ready (%s): %s, %s of '%s', term %llu, commit %llu, applied %llu, last %llu, %u members",
-        room->stations[i].name, holt_err_word(w.code), status.state, status.role, status.leader,
-        (unsigned long long)status.term, (unsigned long long)status.commit,
-        (unsigned long long)status.applied, (unsigned long long)status.last, status.member_count);
+    fail_msg("seed %llu: %s is not ready (%s): %s, %s of '%s', term %llu, commit %llu, applied %llu, last "
+             "%llu, %u members",
+             (unsigned long long)room->seed, room->stations[i].name, holt_err_word(w.code), status.state,
+             status.role, status.leader, (unsigned long long)status.term, (unsigned long long)status.commit,
+             (unsigned long long)status.applied, (unsigned long long)status.last, status.member_count);
   }
   holt_writer_free(&w.answer);
 }
