@@ -267,6 +267,7 @@ void holt__cluster_end(struct holt_cluster *c) {
   struct holt_err err;
   holt__cluster_discard(c);
   if (!c->dir) {
+    c->voided_count = 0;
     c->self = holt_env_random(c->env) | 1;
   } else if (holt__disk_renew(c, &err) != 0) {
     holt__cluster_tell_error(c, HOLT_CLUSTER_DISK_ERROR, &err);

@@ -116,6 +116,7 @@ struct holt__read {
 /* --- form.c ----------------------------------------------------------------------------------------------
  */
 
+enum { HOLT__VOIDED_SETS = 32 };
 enum holt__state { STATE_EMPTY, STATE_PLEDGED, STATE_JOINING, STATE_MEMBER, STATE_LEFT, STATE_FAILED };
 
 /* A node next to us that said hello, whatever its cluster. */
@@ -230,6 +231,9 @@ struct holt_cluster {
   uint32_t founder_count;
   uint32_t round; /* of the next pledge */
   uint32_t voided_round;
+  uint64_t voided_sets[HOLT__VOIDED_SETS]; /* it never takes part in these under its present id; the oldest
+                                            * goes first */
+  uint32_t voided_count;
   uint64_t join_asked_ms, void_asked_ms, hello_at_ms;
   uint64_t refused_told_ms;
   char refusal[300]; /* why it was not let in, the last time; "" once it was */
@@ -311,6 +315,8 @@ void holt__form_free(struct holt_cluster *c);
 void holt__form_tick(struct holt_cluster *c);
 void holt__form_say_hello(struct holt_cluster *c); /* to all, because something has changed */
 struct holt__neighbour *holt__form_by_id(struct holt_cluster *c, uint64_t id);
+/* Whether this node has promised to take no part in that set. */
+bool holt__form_is_voided(const struct holt_cluster *c, uint64_t set);
 void holt__form_message(struct holt_cluster *c, struct holt_link *link, struct holt_buf body);
 
 /* Ask the leader to take out `id`, or to hand over to it. */

@@ -47,6 +47,8 @@ int holt__disk_save_identity(struct holt_cluster *c, struct holt_err *err) {
   holt_write_u32(&bytes, c->pledge.round);
   holt_write_u64(&bytes, c->pledge.set);
   holt_write_text8(&bytes, c->config.is_node_named ? c->node_name : c->owner);
+  holt_write_u32(&bytes, c->voided_count);
+  for (uint32_t i = 0; i < c->voided_count; i++) holt_write_u64(&bytes, c->voided_sets[i]);
   holt_write_u32(&bytes, holt_crc32c(0, bytes.data, bytes.len));
   int rc = write_small(c, "identity", &bytes, err);
   holt_writer_free(&bytes);
@@ -99,6 +101,9 @@ static int parse_identity(struct holt_cluster *c, struct holt_buf bytes, struct 
   c->round = c->pledge.round > c->voided_round ? c->pledge.round : c->voided_round + 1;
   int rc = check_owner(c, &in, err);
   if (rc != 0) return rc;
+  if (holt_reader_left(&in) > 4) c->voided_count = holt_read_u32(&in);
+  if (c->voided_count > HOLT__VOIDED_SETS) in.failed = true;
+  for (uint32_t i = 0; i < c->voided_count && !in.failed; i++) c->voided_sets[i] = holt_read_u64(&in);
   return in.failed || c->self == 0 ? holt_err_set(err, HOLT_ECORRUPT, "%s/identity is damaged", path) : 0;
 }
 
@@ -283,6 +288,7 @@ int holt__disk_renew(struct holt_cluster *c, struct holt_err *err) {
   close_store(c);
   c->snapshot_now = c->snapshot_before = 0;
   c->pledge.set = 0;
+  c->voided_count = 0;
   c->self = holt_env_random(c->env) | 1;
   c->was_member = true;
   return holt__disk_save_identity(c, err);

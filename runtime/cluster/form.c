@@ -314,7 +314,24 @@ static void send_void(struct holt_cluster *c, uint8_t kind, struct holt__neighbo
   post(to, &body);
 }
 
+bool holt__form_is_voided(const struct holt_cluster *c, uint64_t set) {
+  for (uint32_t i = 0; i < c->voided_count; i++)
+    if (c->voided_sets[i] == set) return true;
+  return false;
+}
+
+/* Others rely on it: who began that set without us must never count our vote. */
+static void note_voided(struct holt_cluster *c, uint64_t set) {
+  if (set == 0 || holt__form_is_voided(c, set)) return;
+  if (c->voided_count == HOLT__VOIDED_SETS) {
+    memmove(c->voided_sets, c->voided_sets + 1, (HOLT__VOIDED_SETS - 1) * sizeof *c->voided_sets);
+    c->voided_count--;
+  }
+  c->voided_sets[c->voided_count++] = set;
+}
+
 static void unpledge(struct holt_cluster *c, uint32_t round) {
+  note_voided(c, c->pledge.set);
   if (round > c->voided_round) c->voided_round = round;
   if (c->round <= c->voided_round) c->round = c->voided_round + 1;
   c->pledge.set = 0;
@@ -344,6 +361,7 @@ static void on_void(struct holt_cluster *c, struct holt__neighbour *next, struct
   uint64_t set = holt_read_u64(in);
   uint32_t round = holt_read_u32(in);
   if (in->failed || c->cluster_id == set) return; /* begun: a started member beats a pledge */
+  note_voided(c, set);
   if (c->state == STATE_PLEDGED && c->pledge.set == set) unpledge(c, round);
   if (round > c->voided_round) c->voided_round = round;
   if (c->round <= c->voided_round) c->round = c->voided_round + 1;
@@ -363,6 +381,7 @@ static struct holt__neighbour *find_member(struct holt_cluster *c) {
   EACH_NEIGHBOUR(c, next) {
     bool is_member = is_ours(c, next) && next->cluster_id != 0 && next->state == STATE_MEMBER;
     bool is_same = c->cluster_id == 0 || c->cluster_id == next->cluster_id;
+    if (holt__form_is_voided(c, next->cluster_id)) continue; /* begun by somebody whom we gave up */
     if (is_member && is_same && (!found || next->id < found->id)) found = next;
   }
   return found;

@@ -27,6 +27,12 @@ int holt__words_between(const struct holt_cluster *c, const struct holt__neighbo
                         "shall be one, give both the same cluster.name, else do not connect them",
                         next->name, next->cluster, c->name);
   if (strcmp(next->cluster, c->name) != 0) return 0;
+  if (c->cluster_id == 0 && next->cluster_id && holt__form_is_voided(c, next->cluster_id))
+    return holt_err_set(
+        err, HOLT_EFOREIGN,
+        "node '%s' began the cluster '%s' while it was out of sight, and this node has promised the "
+        "others to take no part in that: restart one of the two without its data",
+        next->name, c->name);
   if (c->cluster_id && next->cluster_id && c->cluster_id != next->cluster_id)
     return holt_err_set(err, HOLT_EFOREIGN,
                         "node '%s' belongs to another cluster of the name '%s'; they stay apart: give one of "
