@@ -125,9 +125,10 @@ describe("a journal in HyperEmitter's manner", function()
     b:restart()
     b:eval("log:on('Hello', note 'Hello') log.events:on('synced', function(name) synced = name end)")
     b:eval(("assert(node:connect(%q))"):format(a:address()))
-    b:wait_for("saw('Hello 2', 'Hello 3') and synced")
+    b:wait_for("saw('Hello 2', 'Hello 3')")
     b:wait_for("log:stats().holders_in_step == 1")
-    assert.same("a", b:eval("return synced"))
+    b:eval("synced = nil require('holt.core').node_peer_reset(node, node:peers()[1].number)") -- the first was perhaps told before
+    b:wait_for("synced == 'a'")
   end)
 
   it("dials whom it knew before, without being told to", function()
@@ -224,7 +225,11 @@ describe("a journal in HyperEmitter's manner", function()
 
   it("hands an EventPeer of another to handlers, like any entry", function()
     local a = start("a")
-    a:eval("log:on('EventPeer', function(m) peers = (peers or 0) + 1 id = m.id end)")
+    a:eval([[log:on('EventPeer', function(m)
+      if m.id ~= log.id then -- its own may come before or after
+        peers, id = (peers or 0) + 1, m.id
+      end
+    end)]])
     local b = start("b", { connect = { a } })
     a:wait_for("peers == 1")
     assert.same(b:eval("return log.id"), a:eval("return id"))
