@@ -292,6 +292,15 @@ describe("three processes", function()
     assert.same({ "added fire n2", "added fire n3", "added flood n3", "removed fire n3", "removed fire n2" }, n1:eval("return told"))
   end)
 
+  it("go on when one of them closes its links on purpose", function()
+    local n1, n2, n3 = start()
+    n1:eval("for _, peer in ipairs(node:peers()) do peer:close() end")
+    assert.is_true(n2:eval("return node:map('m'):set('a', 1, { timeout = 20 })"))
+    assert.equal(1, n3:eval("return node:map('m'):get('a', { linearizable = true, timeout = 20 })"))
+    assert.equal("n1", n1:eval("return node.name")) -- it is alive, whatever it is linked to now
+    assert.equal(3, n2:eval("return #node:members()"))
+  end)
+
   it("refuse one name for two kinds, and other options, wherever they are tried", function()
     local n1, n2, n3 = start()
     assert.is_true(n1:eval("return node:map('thing'):set('a', 1)"))

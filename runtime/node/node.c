@@ -63,8 +63,12 @@ static void on_link_down(void *arg, struct holt_link *link) {
   holt_bus_link_down(node->bus, link);
 }
 
+/* One that was closed on purpose goes without having been down. */
 static void on_link_gone(void *arg, struct holt_link *link) {
-  holt_bus_link_gone(((struct holt_node *)arg)->bus, link);
+  struct holt_node *node = arg;
+  holt_journals_link_down(node->journals, link);
+  if (node->cluster != NULL) holt_cluster_link_down(node->cluster, link);
+  holt_bus_link_gone(node->bus, link);
 }
 
 static void on_message(void *arg, struct holt_link *link, const struct holt_link_message *message) {
