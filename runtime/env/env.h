@@ -32,8 +32,9 @@ bool holt_env_is_held(const struct holt_env *env);
 /* Close what is still open (without calling back) and free the env. */
 void holt_env_free(struct holt_env *env);
 
-/* For whoever lent memory to a worker job whose `done` will not come any more: `cb` runs once holt_env_free has
- * ended, on its thread. The caller owns the memory; take it out (holt_env_end_cancel) before letting that go. */
+/* For whoever lent memory to a worker job whose `done` will not come any more: `cb` runs once holt_env_free
+ * has ended, on its thread. The caller owns the memory; take it out (holt_env_end_cancel) before letting that
+ * go. */
 struct holt_env_end {
   struct holt_list node;
   void (*cb)(void *arg);

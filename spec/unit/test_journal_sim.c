@@ -1,5 +1,6 @@
-/* Whole holders under faults: nodes that emit, die, are cut off and come back, on disks that lose what was not
- * committed, in a graph that the seed draws. In the end all have the same, and everything that an emit returned for.
+/* Whole holders under faults: nodes that emit, die, are cut off and come back, on disks that lose what was
+ * not committed, in a graph that the seed draws. In the end all have the same, and everything that an emit
+ * returned for.
  *
  *   HOLT_SEED=n  the first seed (1)     HOLT_SEEDS=n  how many (60) */
 #include "base/rand.h"
@@ -146,7 +147,8 @@ static void do_something(void) {
     if (i != k) holt_sim_break(room, a, b);
     break;
   default:
-    for (uint64_t count = 1 + holt_rand_below(chance, holt_rand_below(chance, 8) == 0 ? 200 : 5); count > 0; count--)
+    for (uint64_t count = 1 + holt_rand_below(chance, holt_rand_below(chance, 8) == 0 ? 200 : 5); count > 0;
+         count--)
       emit(i);
   }
 }
@@ -241,7 +243,8 @@ static void all_holders_end_up_with_everything_that_was_acknowledged(void **stat
     run_seed(seed);
     emitted += emit_count;
   }
-  print_message("%llu seeds, %llu emits, %u deaths\n", (unsigned long long)count, (unsigned long long)emitted, kills);
+  print_message("%llu seeds, %llu emits, %u deaths\n", (unsigned long long)count, (unsigned long long)emitted,
+                kills);
   assert_true(kills > count); /* it does try */
 }
 
