@@ -37,7 +37,9 @@ static void arm(struct holt__watch *watch, lua_State *L) {
   watch->before_mask = lua_gethookmask(L);
   watch->before_count = lua_gethookcount(L);
   watch->armed = L;
-  lua_sethook(L, on_hook, LUA_MASKCOUNT, 1);
+  /* By lines too: the signal may come where Lua has read the mask of the hook before and then counts ours
+   * down. */
+  lua_sethook(L, on_hook, LUA_MASKCOUNT | LUA_MASKLINE, 1);
 }
 
 static void on_tick(void *arg) {
