@@ -125,6 +125,7 @@ static int load_dag(struct holt_journal *j, struct holt_err *err) {
 }
 
 int holt__journal_reload(struct holt_journal *j, struct holt_err *err) {
+  j->reloads++;
   HOLT_LIST_EACH(&j->exchanges, at, next) {
     struct holt__exchange *x = HOLT_CONTAINER(at, struct holt__exchange, node);
     holt_dag_link_free(x->link);

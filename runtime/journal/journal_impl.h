@@ -121,6 +121,7 @@ struct holt__sealing {
   struct holt_dag_run runs[8]; /* the first is the opening, where there was none */
   uint32_t run_count;
   uint64_t first, opening_ms;
+  unsigned reloads; /* the journal's when it began */
   uint8_t prev[HOLT_DAG_HASH];
   struct holt_dag_ref heads[HOLT_DAG_PARENTS_MAX];
   size_t head_count;
@@ -158,6 +159,7 @@ struct holt_journal {
   uint8_t *authors;                                        /* of options */
   uint64_t keep_ms, keep_entries, keep_bytes, keep_due_ms; /* due: the next look, wall clock */
   struct holt_dag *dag;
+  unsigned reloads; /* how often the index was made anew */
   struct holt_book *book;
   struct holt_crypto *seal_crypto, *check_crypto, *loop_crypto;
   struct holt_signer *chain; /* of this start */
@@ -223,6 +225,7 @@ void holt__journal_bury(struct holt_journal *journal);
 void holt__journal_free(struct holt_journal *journal);
 
 /* write.c */
+uint32_t holt__entry_overhead(void);
 /* An entry of our own that nobody waits for. */
 void holt__write_own(struct holt_journal *journal, uint8_t kind, const char *name, struct holt_buf payload);
 void holt__write_turn(struct holt_journal *journal);

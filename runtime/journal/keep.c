@@ -8,7 +8,9 @@
 #include "base/mem.h"
 #include "journal/journal_impl.h"
 
-enum { CUT_ENTRIES = 8192, CUT_LEAST = 64 };
+enum { CUT_ENTRIES = 8192, CUT_LEAST = 64, LOOK_MS = 1000 };
+/* Of a horizon besides its authors: directory, count, signature. */
+enum { STONE_BYTES = HOLT_DAG_KEY + 2 + HOLT_DAG_SIGNATURE + 16 };
 
 struct cut {
   uint32_t chain;
@@ -52,41 +54,63 @@ static bool make_horizon(struct holt_journal *j, uint8_t *refs, uint32_t count, 
   return holt_dag_horizon_make(out, &horizon, j->name, &ops, j->all->directory_key) == 0;
 }
 
-/* The index is changed at once; the next commit drops the entries. */
-static void cut(struct holt_journal *j, uint64_t up_to) {
+/* So many authors fit into one entry of ours. */
+static uint32_t stone_refs(const struct holt_journal *j) {
+  uint32_t room = j->options.limits.entry_bytes - holt__entry_overhead();
+  uint32_t refs = room > STONE_BYTES ? (room - STONE_BYTES) / HOLT_DAG_REF : 0;
+  return refs < HOLT_DAG_HORIZON_REFS ? refs : HOLT_DAG_HORIZON_REFS;
+}
+
+/* Tell in our own chain what goes, in as many entries as it takes. */
+static void leave_stones(struct holt_journal *j, uint8_t *refs, uint32_t count) {
+  uint32_t most = stone_refs(j);
+  for (uint32_t done = 0; most > 0 && done < count; done += most) {
+    struct holt_writer stone = {0};
+    uint32_t here = count - done < most ? count - done : most;
+    if (make_horizon(j, refs + (size_t)done * HOLT_DAG_REF, here, &stone))
+      holt__write_own(j, HOLT_DAG_HORIZON, "horizon", holt_buf(stone.data, stone.len));
+    holt_writer_free(&stone);
+  }
+}
+
+/* The index is changed at once, for every chain of which something goes; the next commit drops the entries.
+ * False: a chain could not be cut, so nothing is dropped now. */
+static bool cut(struct holt_journal *j, uint64_t up_to) {
   struct cut *cuts = NULL;
-  struct holt_writer stone = {0};
   size_t count = 0;
   uint32_t done = 0;
+  int rc = 0;
   collect(j, up_to, &cuts, &count);
   uint8_t *refs = holt_alloc((count + 1) * HOLT_DAG_REF);
-  for (size_t i = 0; i < count && done < HOLT_DAG_HORIZON_REFS; i++) {
+  for (size_t i = 0; i < count && rc == 0; i++) {
     struct holt_dag_ref ref;
-    if (holt_dag_cut(j->dag, cuts[i].chain, cuts[i].number, &ref) == 0)
-      holt_dag_ref_write(refs + (size_t)done++ * HOLT_DAG_REF, &ref);
+    rc = holt_dag_cut(j->dag, cuts[i].chain, cuts[i].number, &ref);
+    if (rc == 0) holt_dag_ref_write(refs + (size_t)done++ * HOLT_DAG_REF, &ref);
+    if (rc == HOLT_EINVAL) rc = 0; /* its horizon is there, or above, already */
   }
-  if (make_horizon(j, refs, done, &stone))
-    holt__write_own(j, HOLT_DAG_HORIZON, "horizon", holt_buf(stone.data, stone.len));
-  holt_writer_free(&stone);
+  leave_stones(j, refs, done);
   free(refs);
   free(cuts);
-  j->commit.cut_to = up_to;
-  holt__exchange_horizons(j);
+  if (done > 0) holt__exchange_horizons(j);
+  if (rc == 0) j->commit.cut_to = up_to;
+  return rc == 0;
 }
 
 bool holt__keep_look(struct holt_journal *j) {
   struct holt_kv_txn *txn;
   uint64_t up_to = 0, first = holt_book_first(j->book), now = holt__journal_wall_ms(j);
-  if (j->keep_ms + j->keep_entries + j->keep_bytes == 0 || now < j->keep_due_ms) return false;
+  if (j->keep_ms + j->keep_entries + j->keep_bytes == 0) return false;
+  if (now < j->keep_due_ms && j->keep_due_ms - now <= LOOK_MS) return false; /* else the clock was set back */
   if (holt_kv_begin(j->all->kv, &txn) != 0) return false;
   int rc = holt_book_cut(j->book, txn, j->keep_ms, j->keep_entries, j->keep_bytes, now, &up_to);
   holt_kv_end(txn);
   if (rc != 0 || up_to < first + CUT_LEAST) {
-    j->keep_due_ms = now + 1000;
+    j->keep_due_ms = now + LOOK_MS;
     return false;
   }
-  cut(j, up_to - first > CUT_ENTRIES ? first + CUT_ENTRIES : up_to);
-  return true;
+  if (cut(j, up_to - first > CUT_ENTRIES ? first + CUT_ENTRIES : up_to)) return true;
+  j->keep_due_ms = now + LOOK_MS;
+  return false;
 }
 
 bool holt__keep_horizon(struct holt_journal *j, uint32_t *author_number, struct holt_writer *out) {

@@ -31,6 +31,11 @@ static void batch_free(struct holt__batch *batch) {
   free(batch);
 }
 
+/* Of an entry besides name and payload, at most: whatever its parents will be. */
+uint32_t holt__entry_overhead(void) {
+  return sizeof(struct holt_dag_ref) * (HOLT_DAG_PARENTS_MAX + 2);
+}
+
 static void append(struct holt_journal *j, struct holt_journal_emit *emit, uint8_t kind, struct holt_buf name,
                    struct holt_buf payload) {
   struct holt__batch *batch = open_batch(j, name.len + payload.len);
@@ -60,8 +65,7 @@ int holt_journal_emit(struct holt_journal *j, struct holt_journal_emit *emit, st
   if (j->is_broken) return HOLT_EIO;
   if (j->is_full) return HOLT_ENOSPC;
   if (name.len == 0 || name.len > 255) return HOLT_EINVAL;
-  size_t most = sizeof(struct holt_dag_ref) * (HOLT_DAG_PARENTS_MAX + 2);
-  if (payload.len + name.len + most > j->options.limits.entry_bytes) return HOLT_ETOOLARGE;
+  if (payload.len + name.len + holt__entry_overhead() > j->options.limits.entry_bytes) return HOLT_ETOOLARGE;
   if (j->waiting_bytes + payload.len > HOLT__WAITING_BYTES) return HOLT_EBUSY;
   emit->number = 0;
   emit->have = 0;
@@ -209,6 +213,7 @@ static void begin_sealing(struct holt_journal *j) {
   if (at == NULL) return;
   s->batch = HOLT_CONTAINER(at, struct holt__batch, node);
   s->is_busy = true;
+  s->reloads = j->reloads;
   s->journal = j;
   s->opening_ms = s->batch->items[0].time_ms;
   s->first = j->tip + 1;
@@ -287,7 +292,8 @@ static void sealed(void *arg) {
     return;
   }
   bool was_opened = s->run_count > 0 && s->runs[0].first == 1;
-  int code = s->code != 0 ? s->code : j->is_full ? HOLT_ENOSPC : j->is_broken ? HOLT_EIO : 0;
+  bool is_outdated = j->is_full || s->reloads != j->reloads; /* it follows what is gone */
+  int code = s->code != 0 ? s->code : j->is_broken ? HOLT_EIO : is_outdated ? HOLT_ENOSPC : 0;
   for (uint32_t i = 0; code == 0 && i < s->run_count; i++) {
     struct holt_dag_result result;
     holt_dag_offer(j->dag, &s->runs[i], 0, &result);

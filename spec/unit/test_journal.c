@@ -32,6 +32,7 @@ static void on_journal(void *arg, const struct holt_journal_notice *notice) {
 static const struct holt_node_ops node_ops = {.on_journal = on_journal};
 
 static uint64_t keep_entries;
+static uint32_t entry_bytes_max;
 
 static void start(struct holder *holder, bool is_durable) {
   char name[16], address[32];
@@ -46,7 +47,8 @@ static void start(struct holder *holder, bool is_durable) {
   assert_int_equal(holt_node_new(holder->env, &config, &node_ops, holder, &holder->node, &err), 0);
   snprintf(address, sizeof address, "h%u:7000", i);
   assert_int_equal(holt_node_listen(holder->node, address, holder->address, &err), 0);
-  struct holt_journal_config journal = {.name = "shop", .keep_entries = keep_entries};
+  struct holt_journal_config journal = {
+      .name = "shop", .keep_entries = keep_entries, .entry_bytes_max = entry_bytes_max};
   assert_int_equal(holt_journal_open(holt_node_journals(holder->node), &journal, &holder->journal, &err), 0);
 }
 
@@ -117,7 +119,7 @@ static int set_up(void **state) {
   struct holt_sim_config config = {
       .seed = 7, .delay_min_us = 100, .delay_max_us = 2000, .disk_min_us = 50, .disk_max_us = 800};
   room = holt_sim_new(&config);
-  keep_entries = 0;
+  keep_entries = entry_bytes_max = 0;
   return 0;
 }
 
@@ -372,6 +374,44 @@ static void retention_leaves_a_horizon_and_newcomers_begin_there(void **state) {
   assert_true(place_of(&h[0], "live") < READ_MAX);
 }
 
+/* More authors than one entry has room to tell of: each is cut all the same, and nobody's emit pays for it.
+ */
+static void retention_of_many_authors_takes_several_entries(void **state) {
+  (void)state;
+  struct holt_journal_author author;
+  struct holt_journal_status status;
+  entry_bytes_max = 6000;
+  for (int i = 0; i < 120; i++) { /* each start is another author */
+    start(&h[0], true);
+    emit_now(&h[0], "early");
+    die(&h[0]);
+  }
+  keep_entries = 40;
+  start(&h[0], true);
+  emit_now(&h[0], "late");
+  holt_sim_run(room, 5000);
+  emit_now(&h[0], "later");
+  holt_sim_run(room, 5000);
+  unsigned cut = 0;
+  for (size_t i = 0; holt_journal_author(h[0].journal, i, &author); i++) cut += author.horizon > 0;
+  assert_true(cut >= 80);
+  holt_journal_status(h[0].journal, &status);
+  assert_true(status.emitted >=
+              2 + cut / 20); /* the two, and what tells of the cut: it would not fit into one */
+  start(&h[1], true);
+  meet(&h[1], &h[0]);
+  holt_sim_run(room, 10000);
+  read_all(&h[0]);
+  read_all(&h[1]);
+  assert_int_equal(h[1].read, h[0].read);
+  assert_int_equal(h[1].refused, 0);
+  uint64_t position = holt_journal_first(h[0].journal);
+  struct holt_err err;
+  int rc = 0;
+  while (rc == 0) rc = holt_journal_verify(h[0].journal, &position, 100, &err);
+  assert_int_equal(rc, HOLT_EEOF);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test_setup_teardown(an_entry_is_durable_before_emit_answers, set_up, tear_down),
@@ -382,6 +422,7 @@ int main(void) {
       cmocka_unit_test_setup_teardown(a_full_disk_refuses_and_goes_on_when_there_is_room, set_up, tear_down),
       cmocka_unit_test_setup_teardown(a_failing_disk_ends_the_journal_and_says_so, set_up, tear_down),
       cmocka_unit_test_setup_teardown(what_is_damaged_is_fetched_again, set_up, tear_down),
+      cmocka_unit_test_setup_teardown(retention_of_many_authors_takes_several_entries, set_up, tear_down),
       cmocka_unit_test_setup_teardown(retention_leaves_a_horizon_and_newcomers_begin_there, set_up,
                                       tear_down),
   };
