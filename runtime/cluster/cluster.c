@@ -15,7 +15,7 @@
 
 #include "cluster/cluster_impl.h"
 
-enum { TICK_MS = 20, APPLY_MAX = 512, APPEND_BYTES = 256 << 10, HELD_BYTES_MAX = 64 << 20 };
+enum { TICK_MS = 20, APPLY_MAX = 256, APPEND_BYTES = 128 << 10, HELD_BYTES_MAX = 64 << 20 };
 enum { BACKLOG_MAX = 65536, BEGIN_AGAIN_MS = 1000 };
 
 struct holt_cluster_config holt_cluster_defaults(void) {

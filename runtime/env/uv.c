@@ -91,6 +91,7 @@ static bool turn(struct holt_env *env, bool wait) {
   uv_update_time(&uv->loop);
   update_now(uv);
   if (holt__env_run_posts(env) > 0) wait = false; /* who turns us may have something to do now */
+  uv->turns++;
   if (env->is_held) uv_idle_start(&uv->look, on_look);
   bool is_alive = uv_run(&uv->loop, wait ? UV_RUN_ONCE : UV_RUN_NOWAIT) != 0;
   if (env->is_held) {

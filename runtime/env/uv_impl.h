@@ -29,6 +29,7 @@ struct holt_uv {
   struct holt_list streams, listeners, dials, dirs;
   struct holt_env_uv_open open;
   bool is_closing;
+  uint64_t turns;
   uint8_t read_buffer[HOLT_UV_READ_BYTES]; /* shared: callbacks borrow what was read */
 };
 
@@ -49,6 +50,7 @@ struct holt_uv_stream {
   uv_shutdown_t shutdown;
   uv_timer_t linger; /* bounds a close that still sends */
   unsigned handles_open;
+  uint64_t full_turn; /* the turn that filled the read buffer last */
   bool is_closing; /* holt_stream_close was called */
   bool is_handle_closing;
   bool is_reading;

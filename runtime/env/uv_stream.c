@@ -103,14 +103,19 @@ void holt__uv_stream_cut(struct holt_uv_stream *s) {
   close_handles(s);
 }
 
+/* A stream gives one buffer a turn: libuv would fill up to 32 of them before anything else has its turn. No
+ * room is how it is told to come back (UV_ENOBUFS, see uv_alloc_cb in its guide). */
 static void on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *buf) {
   (void)suggested;
   struct holt_uv_stream *s = handle->data;
-  *buf = uv_buf_init((char *)s->uv->read_buffer, sizeof s->uv->read_buffer);
+  bool had_its_turn = s->full_turn == s->uv->turns;
+  *buf = uv_buf_init((char *)s->uv->read_buffer, had_its_turn ? 0 : sizeof s->uv->read_buffer);
 }
 
 static void on_read(uv_stream_t *handle, ssize_t count, const uv_buf_t *buf) {
   struct holt_uv_stream *s = handle->data;
+  if (count == UV_ENOBUFS) return;
+  if (count == sizeof s->uv->read_buffer) s->full_turn = s->uv->turns;
   if (count > 0) {
     if (s->stream.on_data != NULL)
       s->stream.on_data(s->stream.arg, (const uint8_t *)buf->base, (size_t)count);

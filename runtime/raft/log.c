@@ -1,6 +1,6 @@
 /* log.c - the entries in memory: one flat array that moves its head when the front is dropped, so that every
- * range of entries is contiguous and an append message can point into it. The data of what was dropped is
- * freed a little at each step: a snapshot may drop a million entries at once. */
+ * range of entries is contiguous and an append message can point into it. What could be a million entries at
+ * once is done a little at each step: freeing the data behind a snapshot, and moving to larger arrays. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -21,13 +21,23 @@ static void drop_data(struct holt_raft *r, struct holt_raft_entry *entry) {
   r->log.bytes -= entry->len;
 }
 
+static void drop_move(struct holt_raft *r) {
+  struct holt__raft_move *move = &r->log.move;
+  if (move->entries) holt__raft_alloc(r, move->entries, 0);
+  if (move->slots) holt__raft_alloc(r, move->slots, 0);
+  *move = (struct holt__raft_move){0};
+}
+
 void holt__raft_log_sweep(struct holt_raft *r, size_t count) {
   struct holt__raft_log *log = &r->log;
   for (; count > 0 && log->dropped > 0; count--, log->dropped--) {
     const uint8_t *data = log->entries[log->head - log->dropped].data;
     if (data) holt__raft_alloc(r, (void *)(uintptr_t)data, 0);
   }
-  if (log->count == 0 && log->dropped == 0) log->head = 0;
+  if (log->count == 0 && log->dropped == 0) {
+    log->head = 0;
+    drop_move(r);
+  }
 }
 
 /* Move everything to the front of the array. */
@@ -39,10 +49,9 @@ static void close_gap(struct holt__raft_log *log) {
   log->head = log->dropped;
 }
 
-int holt__raft_log_reserve(struct holt_raft *r, size_t count) {
+/* A short log grows where it is, at once. */
+static int grow(struct holt_raft *r, size_t count) {
   struct holt__raft_log *log = &r->log;
-  holt__raft_log_sweep(r, 2 * count); /* freed faster than filled */
-  if (log->head + log->count + count <= log->cap) return 0;
   size_t kept = log->dropped + log->count;
   if (log->head - log->dropped >= kept && kept + count <= log->cap) {
     close_gap(log);
@@ -63,10 +72,70 @@ int holt__raft_log_reserve(struct holt_raft *r, size_t count) {
   return 0;
 }
 
+/* A long one moves to other arrays, some entries at each step, while it goes on in the old ones: copying a
+ * million entries at once would hold up the loop. */
+enum { MOVE_AT_ONCE = 1024, MOVE_PER_STEP = 64, MOVE_PER_ENTRY = 4 };
+
+static int begin_move(struct holt_raft *r, size_t count) {
+  struct holt__raft_log *log = &r->log;
+  struct holt__raft_move move = {.cap = MOVE_AT_ONCE, .from = log->head - log->dropped};
+  while (move.cap < 3 * (log->dropped + log->count + count)) move.cap *= 2;
+  drop_move(r);
+  move.entries = holt__raft_alloc(r, NULL, move.cap * sizeof *move.entries);
+  if (!move.entries) return HOLT_ENOMEM;
+  move.slots = holt__raft_alloc(r, NULL, move.cap * sizeof *move.slots);
+  if (!move.slots) {
+    holt__raft_alloc(r, move.entries, 0);
+    return HOLT_ENOMEM;
+  }
+  log->move = move;
+  return 0;
+}
+
+/* Copy up to `most` entries over; behind the last one the new arrays are the log. */
+static void go_on_moving(struct holt_raft *r, size_t most) {
+  struct holt__raft_log *log = &r->log;
+  struct holt__raft_move *move = &log->move;
+  size_t at = move->from + move->copied, end = log->head + log->count;
+  if (at < log->head - log->dropped) at = log->head - log->dropped;
+  size_t count = end - at < most ? end - at : most;
+  if (count > 0) {
+    memcpy(move->entries + (at - move->from), log->entries + at, count * sizeof *log->entries);
+    memcpy(move->slots + (at - move->from), log->slots + at, count * sizeof *log->slots);
+  }
+  move->copied = at + count - move->from;
+  if (at + count < end) return;
+  if (log->entries) holt__raft_alloc(r, log->entries, 0);
+  if (log->slots) holt__raft_alloc(r, log->slots, 0);
+  log->entries = move->entries;
+  log->slots = move->slots;
+  log->cap = move->cap;
+  log->head -= move->from;
+  *move = (struct holt__raft_move){0};
+}
+
+int holt__raft_log_reserve(struct holt_raft *r, size_t count) {
+  struct holt__raft_log *log = &r->log;
+  holt__raft_log_sweep(r, 2 * count); /* freed faster than filled */
+  size_t kept = log->dropped + log->count, end = log->head + log->count;
+  bool is_short = log->cap <= MOVE_AT_ONCE && kept + count <= MOVE_AT_ONCE;
+  if (is_short && !log->move.entries) return end + count <= log->cap ? 0 : grow(r, count);
+  if (!log->move.entries && end + count + kept / 2 > log->cap) { /* in time to be through before it is full */
+    int rc = begin_move(r, count);
+    if (rc != 0) return rc;
+  }
+  if (log->move.entries) go_on_moving(r, MOVE_PER_STEP + MOVE_PER_ENTRY * count);
+  if (log->head + log->count + count <= log->cap) return 0;
+  int rc = begin_move(r, count); /* a batch larger than the log */
+  if (rc == 0) go_on_moving(r, SIZE_MAX);
+  return rc;
+}
+
 void holt__raft_log_free(struct holt_raft *r) {
   struct holt__raft_log *log = &r->log;
   holt__raft_log_sweep(r, SIZE_MAX);
   for (size_t i = 0; i < log->count; i++) drop_data(r, &log->entries[log->head + i]);
+  drop_move(r);
   if (log->entries) holt__raft_alloc(r, log->entries, 0);
   if (log->slots) holt__raft_alloc(r, log->slots, 0);
   memset(log, 0, sizeof *log);
@@ -123,6 +192,9 @@ void holt__raft_log_truncate(struct holt_raft *r, uint64_t index) {
     drop_data(r, holt__raft_log_at(r, last));
     log->count--;
   }
+  size_t end = log->head + log->count;
+  if (log->move.from + log->move.copied > end) /* what was copied of the rest is overwritten */
+    log->move.copied = end > log->move.from ? end - log->move.from : 0;
   if (r->persist_from >= index) r->persist_from = 0;
   if (!r->truncate_from || index < r->truncate_from) r->truncate_from = index;
   if (r->stable >= index && !HOLT_BUG(111)) r->stable = index - 1;

@@ -14,6 +14,13 @@ struct holt__raft_slot {
   uint64_t tag; /* proposed here under this tag; 0: not here */
 };
 
+/* Larger arrays that a log goes over to, a part at each step. */
+struct holt__raft_move {
+  struct holt_raft_entry *entries; /* NULL: none under way */
+  struct holt__raft_slot *slots;
+  size_t cap, from, copied; /* place `from + i` of the log becomes place i; the first `copied` are there */
+};
+
 struct holt__raft_log {
   struct holt_raft_entry *entries; /* entries[head + i] has index base_index + 1 + i; data is ours */
   struct holt__raft_slot *slots;   /* beside them */
@@ -22,6 +29,7 @@ struct holt__raft_log {
   uint64_t base_index, base_term; /* the entry before the first one kept */
   uint64_t bytes;                 /* of all data */
   size_t tagged;                  /* slots with a tag */
+  struct holt__raft_move move;
 };
 
 /* --- replicate.c: what a leader knows of one member --------------------------------------------------- */

@@ -14,7 +14,7 @@
 
 #include "raft/raft_impl.h"
 
-enum { APPENDS_PER_STEP = 4 };
+enum { APPENDS_PER_STEP = 2 };
 
 /* --- Progress ------------------------------------------------------------------------------------------ */
 

@@ -1,8 +1,10 @@
-/* The table of sessions and the driver, each by itself. */
+/* The table of sessions, the log in memory and the driver, each by itself. */
 #include "unit.h"
 
 #include "base/err.h"
+#include "base/rand.h"
 #include "raft/driver.h"
+#include "raft/raft_impl.h"
 #include "raft/sessions.h"
 
 /* --- Sessions ------------------------------------------------------------------------------------------ */
@@ -100,6 +102,108 @@ static void a_table_comes_back_from_its_bytes(void **state) {
   holt_writer_free(&again);
   holt_sessions_free(&s);
   holt_sessions_free(&other);
+}
+
+/* --- The log in memory ---------------------------------------------------------------------------------- */
+
+struct memory {
+  struct holt_rand rand;
+  size_t largest_copied; /* bytes that one call may have copied */
+  bool may_fail;
+};
+
+static void *take_memory(void *arg, void *old, size_t size_bytes) {
+  struct memory *m = arg;
+  if (size_bytes == 0) {
+    free(old);
+    return NULL;
+  }
+  if (m->may_fail && holt_rand_below(&m->rand, 10) == 0) return NULL;
+  if (old && size_bytes > m->largest_copied) m->largest_copied = size_bytes;
+  return realloc(old, size_bytes);
+}
+
+static uint64_t word_of(uint64_t index, uint64_t term) {
+  return holt_hash_u64(index * 31 + term);
+}
+
+static int push_some(struct holt_raft *r, size_t count, uint64_t term) {
+  int rc = holt__raft_log_reserve(r, count);
+  for (size_t i = 0; rc == 0 && i < count; i++) {
+    uint64_t index = holt__raft_log_last(r) + 1, *word = malloc(sizeof *word);
+    *word = word_of(index, term);
+    struct holt_raft_entry entry = {.index = index,
+                                    .term = term,
+                                    .data = (uint8_t *)word,
+                                    .len = sizeof *word,
+                                    .type = HOLT_RAFT_COMMAND};
+    holt__raft_log_push(r, &entry, 0);
+  }
+  return rc;
+}
+
+/* Entries are pushed, cut off and dropped, and short of memory now and then: what is kept stays as it was. */
+static void a_log_keeps_its_entries_while_it_moves(void **state) {
+  (void)state;
+  for (uint64_t seed = 1; seed <= 8; seed++) {
+    static struct holt_raft raft;
+    struct memory memory = {.may_fail = true};
+    size_t moves = 0;
+    uint64_t term = 1;
+    struct holt_raft *r = &raft;
+    *r = (struct holt_raft){.options = {.alloc = take_memory, .alloc_arg = &memory}};
+    holt_rand_seed(&memory.rand, seed);
+    for (int round = 0; round < 1500; round++) {
+      uint64_t what = holt_rand_below(&memory.rand, 100), first = r->log.base_index + 1;
+      uint64_t last = holt__raft_log_last(r),
+               some = r->log.count == 0 ? 0 : holt_rand_below(&memory.rand, r->log.count);
+      const void *before = r->log.entries;
+      if (what < 90)
+        push_some(r, what < 2 ? 3000 : 1 + holt_rand_below(&memory.rand, 40), term);
+      else if (what < 94 && r->log.count > 0)
+        holt__raft_log_truncate(r, last - some / 2), term++;
+      else if (what < 98)
+        holt__raft_log_compact(r, first - 1 + some / 4, term);
+      else if (what == 98)
+        holt__raft_log_compact(r, last + 5, term); /* as a snapshot does that goes beyond it */
+      moves += r->log.cap > 1024 && before != r->log.entries;
+      for (uint64_t i = r->log.base_index + 1; i <= holt__raft_log_last(r); i++) {
+        const struct holt_raft_entry *entry = holt__raft_log_at(r, i);
+        assert_int_equal(i, entry->index);
+        uint64_t word = word_of(i, entry->term);
+        assert_memory_equal(&word, entry->data, sizeof word);
+      }
+    }
+    assert_true(moves > 1);
+    holt__raft_log_free(r);
+  }
+}
+
+static void a_long_log_is_never_copied_at_once(void **state) {
+  (void)state;
+  static struct holt_raft raft;
+  struct memory memory = {0};
+  struct holt_raft *r = &raft;
+  *r = (struct holt_raft){.options = {.alloc = take_memory, .alloc_arg = &memory}};
+  uint64_t before = 0;
+  for (int i = 0; i < 20000; i++) {
+    const struct holt_raft_entry *entries = r->log.entries;
+    assert_int_equal(0, push_some(r, 10, 1));
+    if (entries != r->log.entries && r->log.count > 2048) { /* room for as many again */
+      assert_true(r->log.count - before > r->log.count / 4);
+      before = r->log.count;
+    }
+    assert_true(r->log.head + r->log.count <= r->log.cap);
+  }
+  assert_true(memory.largest_copied <= 1024 * sizeof *r->log.entries);
+  for (uint64_t first = 1; first < 190000; first += 1000) { /* what is dropped gives its room back */
+    holt__raft_log_compact(r, first, 1);
+    push_some(r, 10, 1);
+  }
+  for (int i = 0; i < 2000; i++)
+    push_some(r, 1000, 1), holt__raft_log_compact(r, holt__raft_log_last(r) - 500, 1);
+  assert_true(r->log.cap <= 16384);
+  holt__raft_log_free(r);
 }
 
 /* --- Driver -------------------------------------------------------------------------------------------- */
@@ -326,6 +430,8 @@ int main(void) {
       cmocka_unit_test(what_is_below_low_is_forgotten_and_refused),
       cmocka_unit_test(a_client_that_is_not_open_is_refused),
       cmocka_unit_test(a_table_comes_back_from_its_bytes),
+      cmocka_unit_test(a_log_keeps_its_entries_while_it_moves),
+      cmocka_unit_test(a_long_log_is_never_copied_at_once),
       cmocka_unit_test(a_candidate_is_heard_only_once_its_vote_is_durable),
       cmocka_unit_test(a_disk_that_fails_silences_the_member),
       cmocka_unit_test(one_member_leads_writes_applies_and_takes_snapshots),

@@ -146,6 +146,7 @@ static struct holt_raft *clone_raft(const struct holt_raft *from) {
   }
   r->log.cap = from->log.count + 16;
   r->log.head = 0;
+  HOLT_ASSERT(!from->log.move.entries); /* so short a log grows in place */
   r->log.entries = malloc(r->log.cap * sizeof *r->log.entries);
   r->log.slots = malloc(r->log.cap * sizeof *r->log.slots);
   HOLT_ASSERT(r->log.entries && r->log.slots);
