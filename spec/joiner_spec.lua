@@ -1,6 +1,6 @@
 local nodes = require("spec.helper.nodes")
 
--- A node joins a cluster with tens of megabytes of state while others write. The election time-out is the default one, and nobody's runs out.
+-- A node joins a cluster with tens of megabytes of state while others write. The election time-out is the default: nobody's runs out.
 local SCRIPT = [[
   holt = require "holt"
   node = holt.node { connect = CONNECT, cluster = { name = "large", CLUSTER, snapshot_threshold = 2000 } }
