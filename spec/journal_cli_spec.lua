@@ -349,7 +349,7 @@ describe("holt journal", function()
     end)
 
     it("each opens its help with examples, and a mistyped one gets the nearest", function()
-      for _, verb in ipairs({ "tail", "export", "import", "verify", "log", "stats", "check" }) do
+      for _, verb in ipairs({ "tail", "export", "import", "verify", "log", "stats", "check", "compact" }) do
         local program = nodes.holt("journal", verb, "--help")
         assert.same(0, (program:wait()))
         assert.matches("^Examples:\n  holt journal " .. verb, program:output("stdout"))

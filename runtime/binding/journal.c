@@ -73,6 +73,7 @@ static void forget_all(struct holt_list *waiters) {
 
 static void let_go(struct lua_journal *journal) {
   if (journal->journal == NULL) return;
+  holt__journal_compact_shut(journal);
   holt_journal_close(journal->journal);
   journal->journal = NULL;
   holt_list_remove(&journal->node_list);
@@ -89,6 +90,7 @@ static int l_journal_gc(lua_State *L) {
   forget_all(&journal->waits);
   forget_all(&journal->rooms);
   forget_all(&journal->ends);
+  forget_all(&journal->compacts);
   holt__journal_release(journal);
   return 0;
 }
@@ -155,6 +157,7 @@ static int l_journal_open(lua_State *L) {
   holt_list_init(&journal->waits);
   holt_list_init(&journal->rooms);
   holt_list_init(&journal->ends);
+  holt_list_init(&journal->compacts);
   holt_list_push(&node->journals, &journal->node_list);
   *box = journal;
   return 1;

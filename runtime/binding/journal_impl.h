@@ -13,10 +13,15 @@ struct lua_journal {
   struct lua_node *node;        /* counted */
   struct holt_journal *journal; /* NULL once closed */
   unsigned refs;
-  struct holt_list emits; /* struct journal_emit: under way */
-  struct holt_list waits; /* who waits for an entry */
-  struct holt_list rooms; /* emits that wait for room */
-  struct holt_list ends;  /* closes that wait for emits */
+  struct holt_list emits;    /* struct journal_emit: under way */
+  struct holt_list waits;    /* who waits for an entry */
+  struct holt_list rooms;    /* emits that wait for room */
+  struct holt_list ends;     /* closes that wait for emits */
+  struct holt_list compacts; /* who waits for the compaction */
+  struct holt_journal_compaction compaction;
+  bool is_compacting;
+  struct holt_err compact_err; /* how the last one ended */
+  uint64_t freed;
 };
 
 /* Text of 64 hexadecimal digits for 32 bytes, and back (false: it is none). */
@@ -33,6 +38,9 @@ void holt__journal_release(struct lua_journal *journal);
 int holt__l_journal_emit(lua_State *L);
 /* Whoever waits is told that it is closed. */
 void holt__journal_emits_shut(struct lua_journal *journal);
+
+/* journal_look.c */
+void holt__journal_compact_shut(struct lua_journal *journal);
 
 /* journal_read.c, journal_look.c: their functions for the core table. */
 extern const luaL_Reg holt__journal_reading[], holt__journal_looking[];

@@ -3,6 +3,7 @@
 
 #include "base/mem.h"
 #include "binding/journal_impl.h"
+#include "binding/outside.h"
 
 /* --- Cursors and notes --------------------------------------------------------------------------------- */
 
@@ -158,12 +159,49 @@ static int l_journal_verify(lua_State *L) {
   return 3;
 }
 
-const luaL_Reg holt__journal_looking[] = {{"journal_cursor", l_journal_cursor},
-                                          {"journal_set_cursor", l_journal_set_cursor},
-                                          {"journal_note", l_journal_note},
-                                          {"journal_set_note", l_journal_set_note},
-                                          {"journal_status", l_journal_status},
-                                          {"journal_authors", l_journal_authors},
-                                          {"journal_parents", l_journal_parents},
-                                          {"journal_verify", l_journal_verify},
-                                          {NULL, NULL}};
+/* --- Compaction ---------------------------------------------------------------------------------------- */
+
+static void on_compacted(void *arg, const struct holt_err *err, uint64_t freed) {
+  struct lua_journal *journal = arg;
+  journal->is_compacting = false;
+  journal->compact_err = *err;
+  journal->freed = freed;
+  holt__pending_wake(&journal->compacts);
+}
+
+void holt__journal_compact_shut(struct lua_journal *journal) {
+  if (!journal->is_compacting) return;
+  struct holt_err err;
+  holt_err_set(&err, HOLT_ECLOSED, "the journal was closed before it was compacted");
+  holt_journal_compact_cancel(&journal->compaction);
+  on_compacted(journal, &err, 0);
+}
+
+static int go_compact(lua_State *L, void *owner, int status, uint64_t deadline_ms) {
+  struct lua_journal *journal = owner;
+  (void)status;
+  if (journal->is_compacting) return holt__pend(L, &journal->compacts, deadline_ms, go_compact, journal);
+  if (journal->compact_err.code != 0) return holt_lua_fail(L, &journal->compact_err);
+  lua_pushinteger(L, (lua_Integer)journal->freed);
+  return 1;
+}
+
+/* journal_compact(box) -> bytes given back | nil, err */
+static int l_journal_compact(lua_State *L) {
+  struct lua_journal *journal = holt__open_journal(L);
+  if (journal == NULL) return 2;
+  if (!journal->is_compacting) {
+    journal->compaction = (struct holt_journal_compaction){.cb = on_compacted, .arg = journal};
+    int rc = holt_journal_compact(journal->journal, &journal->compaction);
+    if (rc != 0) return holt_lua_fail_code(L, rc);
+    journal->is_compacting = true;
+  }
+  return go_compact(L, journal, 0, HOLT__NO_DEADLINE);
+}
+
+const luaL_Reg holt__journal_looking[] = {
+    {"journal_cursor", l_journal_cursor},   {"journal_set_cursor", l_journal_set_cursor},
+    {"journal_note", l_journal_note},       {"journal_set_note", l_journal_set_note},
+    {"journal_status", l_journal_status},   {"journal_authors", l_journal_authors},
+    {"journal_parents", l_journal_parents}, {"journal_verify", l_journal_verify},
+    {"journal_compact", l_journal_compact}, {NULL, NULL}};

@@ -177,6 +177,20 @@ struct holt_journal_status {
 };
 void holt_journal_status(struct holt_journal *journal, struct holt_journal_status *out);
 
+/* One compaction under way. The caller owns the memory until `cb` has run or it was canceled. */
+struct holt_journal_compaction {
+  struct holt_list node;
+  /* code 0: `freed` bytes of the disk were given back. Else, with a sentence, what holt_kv_compact says: but
+   * for HOLT_EIO nothing has changed. */
+  void (*cb)(void *arg, const struct holt_err *err, uint64_t freed);
+  void *arg;
+};
+/* Give the disk back what deleted entries took: the file of all journals of this directory is written anew.
+ * Reading goes on meanwhile, what is emitted or received is written afterwards. Whoever asks while one is
+ * under way is told with it. HOLT_ECLOSED; HOLT_EIO: see HOLT_JOURNAL_DISK_ERROR. */
+int holt_journal_compact(struct holt_journal *journal, struct holt_journal_compaction *compaction);
+void holt_journal_compact_cancel(struct holt_journal_compaction *compaction);
+
 /* Look at entries from `*position` on, at most `max` of them: bytes, hash, links to what came before,
  * signatures. `*position` is moved; HOLT_EEOF at the end. HOLT_ECORRUPT with a sentence for the first that is
  * wrong, `*position` behind it. */

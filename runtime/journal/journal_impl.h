@@ -200,6 +200,9 @@ struct holt_journals {
   struct holt_signer *directory_key;
   struct holt_list journals;
   struct holt_list stations;
+  struct holt_list compactions; /* struct holt_journal_compaction: who waits for the one under way */
+  bool is_compacting;
+  uint64_t bytes_before; /* it */
   uint64_t last_source;
   bool is_closing, is_dead;
   struct holt_env_end end; /* while workers are at it after the death of the node */
@@ -296,6 +299,10 @@ void holt__damages_collect(struct holt_journal *journal);
 int holt__damages_write(struct holt__commit *commit); /* on the worker */
 void holt__damages_settle(struct holt_journal *journal, int status);
 void holt__damages_free(struct holt_list *damages);
+
+/* compact.c */
+/* Nobody is told any more; the one under way ends soon. */
+void holt__journals_compact_stop(struct holt_journals *all);
 
 /* journals.c */
 void holt__station_consume(struct holt__station *station);

@@ -23,6 +23,7 @@ struct holt_journals *holt_journals_new(struct holt_env *env, struct holt_links 
   all->arg = arg;
   holt_list_init(&all->journals);
   holt_list_init(&all->stations);
+  holt_list_init(&all->compactions);
   return all;
 }
 
@@ -185,6 +186,7 @@ void holt_journals_room(struct holt_journals *all) {
 
 void holt_journals_close(struct holt_journals *all) {
   all->is_closing = true;
+  holt__journals_compact_stop(all);
   HOLT_LIST_EACH(&all->journals, at, next) {
     struct holt_journal *j = HOLT_CONTAINER(at, struct holt_journal, node);
     j->is_closing = true;
@@ -231,6 +233,7 @@ static void on_end(void *arg) {
 
 void holt_journals_free(struct holt_journals *all) {
   if (all == NULL) return;
+  holt__journals_compact_stop(all);
   HOLT_LIST_EACH(&all->stations, at, next) {
     struct holt__station *station = HOLT_CONTAINER(at, struct holt__station, node);
     if (station->link != NULL) holt_journals_link_down(all, station->link);

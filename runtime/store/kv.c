@@ -4,6 +4,7 @@
  *   one goes.
  * - The callback refuses: the transaction is undone, the store is as it was.
  * - The commit finds no room: undone as well, told as HOLT_ENOSPC.
+ * - A compaction is a job too: written by the worker, put in place on the loop before the next one goes.
  * - Anything else that a commit says is the end of writing: what is on the disk can no longer be known. */
 #include "store/kv.h"
 
@@ -164,8 +165,10 @@ static void work(void *arg) {
   job->err = (struct holt_err){0};
   if (kv->failed.code != 0)
     job->err = kv->failed;
-  else
+  else if (job->write != NULL)
     commit(kv, job->write, job->arg, &job->err);
+  else if (kv->ops->compact != NULL)
+    kv->ops->compact(kv, &job->err);
 }
 
 static void work_done(void *arg);
@@ -186,7 +189,11 @@ static void finish_if_idle(struct holt_kv *kv) {
 static void work_done(void *arg) {
   struct holt_kv *kv = arg;
   struct holt_kv_job *job = kv->running;
-  if (job->err.code == 0 && kv->ops->written != NULL) kv->ops->written(kv);
+  if (job->write == NULL && job->err.code == 0 && kv->ops->compacted != NULL) {
+    HOLT_ASSERT(kv->reads_open == 0);
+    kv->ops->compacted(kv, &job->err);
+  }
+  if (job->write != NULL && job->err.code == 0 && kv->ops->written != NULL) kv->ops->written(kv);
   struct holt_err err = job->err; /* the job's memory may be gone before the callback returns */
   kv->running = NULL;
   start_next(kv); /* the disk shall not wait for the callback */
@@ -236,7 +243,7 @@ static void copy_done(void *arg) {
 
 int holt_kv_copy(struct holt_kv *kv, const char *path, holt_kv_done_cb done, void *arg) {
   HOLT_ASSERT(!kv->is_closing);
-  if (kv->copying != NULL) return HOLT_EBUSY;
+  if (kv->copying != NULL || kv->compacting != NULL) return HOLT_EBUSY;
   struct holt_kv_copy *copy = kv->copying = holt_alloc(sizeof *copy);
   copy->kv = kv;
   copy->path = holt_strdup(path);
@@ -245,6 +252,35 @@ int holt_kv_copy(struct holt_kv *kv, const char *path, holt_kv_done_cb done, voi
   copy->work = (struct holt_work){.run = copy_work, .done = copy_done, .arg = copy};
   holt_env_work(kv->env, &copy->work);
   return 0;
+}
+
+/* --- Compacting ----------------------------------------------------------------------------------- */
+
+static void compact_done(void *arg, int status, const struct holt_err *err) {
+  struct holt_kv_compaction *compaction = arg;
+  struct holt_err why = *err; /* it lies in the job */
+  holt_kv_done_cb done = compaction->done;
+  void *done_arg = compaction->arg;
+  compaction->kv->compacting = NULL;
+  free(compaction);
+  done(done_arg, status, &why);
+}
+
+int holt_kv_compact(struct holt_kv *kv, holt_kv_done_cb done, void *arg) {
+  HOLT_ASSERT(!kv->is_closing);
+  if (kv->compacting != NULL || kv->copying != NULL) return HOLT_EBUSY;
+  struct holt_kv_compaction *compaction = kv->compacting = holt_alloc(sizeof *compaction);
+  compaction->kv = kv;
+  compaction->done = done;
+  compaction->arg = arg;
+  compaction->job = (struct holt_kv_job){.done = compact_done, .arg = compaction};
+  atomic_store(&kv->stop, false);
+  holt_kv_submit(kv, &compaction->job);
+  return 0;
+}
+
+void holt_kv_compact_stop(struct holt_kv *kv) {
+  atomic_store(&kv->stop, true);
 }
 
 /* --- The end -------------------------------------------------------------------------------------- */
@@ -268,6 +304,7 @@ void holt_kv_close(struct holt_kv *kv, void (*closed)(void *arg), void *arg) {
   HOLT_ASSERT(!kv->is_closing);
   HOLT_ASSERT(kv->reads_open == 0);
   kv->is_closing = true;
+  holt_kv_compact_stop(kv);
   kv->closed = closed;
   kv->closed_arg = arg;
   finish_if_idle(kv);
@@ -275,6 +312,7 @@ void holt_kv_close(struct holt_kv *kv, void (*closed)(void *arg), void *arg) {
 
 void holt_kv_forget(struct holt_kv *kv) {
   copy_free(kv->copying);
+  free(kv->compacting);
   free(kv->path);
   kv->ops->forget(kv);
 }

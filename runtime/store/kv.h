@@ -131,4 +131,15 @@ int holt_kv_run(struct holt_kv *kv, holt_kv_write_cb write, void *arg, struct ho
  * (HOLT_EBUSY). `done` as above; HOLT_EUNSUPPORTED in memory. */
 int holt_kv_copy(struct holt_kv *kv, const char *path, holt_kv_done_cb done, void *arg);
 
+/* Write the store anew without the room of what was deleted, which a file of LMDB never gives back; off the
+ * loop, then put it in place of the old one. Reading goes on, but for an instant; jobs wait behind it. A
+ * crash at any point leaves the old one or the new one, which hold the same. One at a time, and not beside a
+ * copy (HOLT_EBUSY). `done` as above: 0, also in memory, where nothing is to be gained; HOLT_ENOSPC: there is
+ * no room for the new one beside the old one; HOLT_ECORRUPT: a damaged page, which only a copy of the data
+ * from elsewhere mends; HOLT_ECANCELED; HOLT_EIO. But for an HOLT_EIO that holt_kv_submit repeats, nothing
+ * has changed then and all goes on. */
+int holt_kv_compact(struct holt_kv *kv, holt_kv_done_cb done, void *arg);
+/* Let a compaction under way end soon, with HOLT_ECANCELED if it is not too late. */
+void holt_kv_compact_stop(struct holt_kv *kv);
+
 #endif /* HOLT_STORE_KV_H */

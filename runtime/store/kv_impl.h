@@ -2,6 +2,8 @@
 #ifndef HOLT_STORE_KV_IMPL_H
 #define HOLT_STORE_KV_IMPL_H
 
+#include <stdatomic.h>
+
 #include "store/kv.h"
 
 enum holt_kv_move { HOLT_KV_SEEK, HOLT_KV_SEEK_BACK, HOLT_KV_NEXT, HOLT_KV_PREV };
@@ -32,6 +34,11 @@ struct holt_kv_ops {
   /* On the loop, when a job that ended well is about to be told; may be NULL. */
   void (*written)(struct holt_kv *kv);
   int (*copy)(struct holt_kv *kv, const char *path, struct holt_err *err); /* on a worker's thread */
+  /* Write all anew, beside: on a worker's thread, while nothing is written and reading goes on. It gives up
+   * when kv->stop is set. NULL: there is nothing to be gained. */
+  int (*compact)(struct holt_kv *kv, struct holt_err *err);
+  /* Put it in place: on the loop, while nothing is read or written. */
+  int (*compacted)(struct holt_kv *kv, struct holt_err *err);
 };
 
 struct holt_kv_copy {
@@ -41,6 +48,13 @@ struct holt_kv_copy {
   holt_kv_done_cb done;
   void *arg;
   struct holt_err err;
+};
+
+struct holt_kv_compaction {
+  struct holt_kv_job job; /* its `write` is NULL */
+  struct holt_kv *kv;
+  holt_kv_done_cb done;
+  void *arg;
 };
 
 /* First member of each kind's own struct; so are the next two. */
@@ -53,6 +67,8 @@ struct holt_kv {
   struct holt_kv_job *running;
   struct holt_work work;
   struct holt_kv_copy *copying;
+  struct holt_kv_compaction *compacting;
+  atomic_bool stop;       /* the compaction shall end soon */
   struct holt_err failed; /* code not 0: no write is possible any more */
   unsigned reads_open;
   bool is_closing;

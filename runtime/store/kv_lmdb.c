@@ -12,7 +12,6 @@
  * where reading would kill the process. docs/store.md says what remains. */
 #include <errno.h>
 #include <fcntl.h>
-#include <lmdb.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <signal.h>
@@ -27,28 +26,13 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "env/file.h"
-#include "store/kv_impl.h"
+#include "store/kv_lmdb.h"
 
 #define MAP_BYTES     (UINT64_C(1) << 40)
 #define MAP_BYTES_MIN (UINT64_C(16) << 20)
 #define SLACK_BYTES   ((off_t)(HOLT_KV_VALUE_MAX + 128 * 1024)) /* a value and the page it is on */
 #define SLACK_STEP    ((off_t)4 << 20)
 #define HARDLY_ANY    (UINT64_C(1) << 20) /* less room than this: the disk is full */
-#define STAMP_TABLE   ".holt"
-
-struct lmdb_txn {
-  struct holt_kv_txn txn;
-  MDB_txn *mdb;
-};
-
-struct lmdb_kv {
-  struct holt_kv kv;
-  struct holt_dir *dir;
-  MDB_env *mdb;
-  MDB_dbi stamp_table;
-  struct lmdb_txn *idle; /* a read to be used again */
-  bool is_broken;        /* LMDB's state in memory cannot be trusted: it is not even closed */
-};
 
 struct lmdb_cursor {
   struct holt_kv_cursor cursor;
@@ -69,7 +53,7 @@ static bool is_full(MDB_env *mdb) {
          (uint64_t)file.st_size + HARDLY_ANY > limit.rlim_cur;
 }
 
-static int code_of(MDB_env *mdb, int rc) {
+int holt__lmdb_code(MDB_env *mdb, int rc) {
   switch (rc) {
   case 0:
     return 0;
@@ -175,6 +159,15 @@ static int safe_move(MDB_cursor *cursor, MDB_val *key, MDB_val *value, MDB_curso
   return rc;
 }
 
+int holt__lmdb_guarded(int (*call)(void *arg), void *arg) {
+  jmp_buf here;
+  if (_setjmp(here) != 0) return MDB_CORRUPTED;
+  guard = &here;
+  int rc = call(arg);
+  guard = NULL;
+  return rc;
+}
+
 /* Nothing more is written once this was said. `rc` is LMDB's. */
 static int fail(struct lmdb_kv *k, int code, int rc, struct holt_err *err) {
   holt_err_set(err, code, "cannot write to the store in '%s': %s", k->kv.path,
@@ -193,6 +186,10 @@ static MDB_env *env_of(const struct holt_kv_txn *txn) {
   return ((const struct lmdb_kv *)txn->kv)->mdb;
 }
 
+static MDB_dbi dbi_of(const struct holt_kv_txn *txn, uint32_t table) {
+  return ((const struct lmdb_kv *)txn->kv)->tables[table].dbi;
+}
+
 static MDB_val val(struct holt_buf bytes) {
   return (MDB_val){.mv_size = bytes.len, .mv_data = (void *)(uintptr_t)bytes.data};
 }
@@ -204,6 +201,7 @@ static int take(const MDB_val *from, struct holt_buf *into) {
 
 static int begin(struct holt_kv *kv, struct holt_kv_txn **out) {
   struct lmdb_kv *k = (struct lmdb_kv *)kv;
+  if (k->mdb == NULL) return HOLT_EIO;
   struct lmdb_txn *t = k->idle;
   k->idle = NULL;
   bool is_new = t == NULL;
@@ -218,7 +216,7 @@ static int begin(struct holt_kv *kv, struct holt_kv_txn **out) {
   }
   if (!is_new) mdb_txn_abort(t->mdb);
   free(t);
-  return code_of(k->mdb, rc);
+  return holt__lmdb_code(k->mdb, rc);
 }
 
 static void end(struct holt_kv_txn *txn) {
@@ -235,26 +233,26 @@ static void end(struct holt_kv_txn *txn) {
 
 static int get(struct holt_kv_txn *txn, uint32_t table, struct holt_buf key, struct holt_buf *value) {
   MDB_val k = val(key), v;
-  int rc = safe_get(mdb_of(txn), table, &k, &v);
-  return rc == 0 ? take(&v, value) : code_of(env_of(txn), rc);
+  int rc = safe_get(mdb_of(txn), dbi_of(txn, table), &k, &v);
+  return rc == 0 ? take(&v, value) : holt__lmdb_code(env_of(txn), rc);
 }
 
 static int count(struct holt_kv_txn *txn, uint32_t table, uint64_t *out) {
   MDB_stat stat;
-  int rc = mdb_stat(mdb_of(txn), table, &stat);
+  int rc = mdb_stat(mdb_of(txn), dbi_of(txn, table), &stat);
   if (rc == 0) *out = stat.ms_entries;
-  return code_of(env_of(txn), rc);
+  return holt__lmdb_code(env_of(txn), rc);
 }
 
 static int cursor_open(struct holt_kv_txn *txn, uint32_t table, struct holt_kv_cursor **out) {
   struct lmdb_cursor *c = holt_alloc(sizeof *c);
   c->cursor.txn = txn;
-  int rc = mdb_cursor_open(mdb_of(txn), table, &c->mdb);
+  int rc = mdb_cursor_open(mdb_of(txn), dbi_of(txn, table), &c->mdb);
   if (rc == 0)
     *out = &c->cursor;
   else
     free(c);
-  return code_of(env_of(txn), rc);
+  return holt__lmdb_code(env_of(txn), rc);
 }
 
 static void cursor_close(struct holt_kv_cursor *cursor) {
@@ -282,7 +280,7 @@ static int move(struct holt_kv_cursor *cursor, enum holt_kv_move how, struct hol
     rc = safe_move(c->mdb, &k, &v, key.len == 0 ? MDB_FIRST : MDB_SET_RANGE);
   else
     rc = safe_move(c->mdb, &k, &v, how == HOLT_KV_NEXT ? MDB_NEXT : MDB_PREV);
-  if (rc != 0) return code_of(env_of(cursor->txn), rc);
+  if (rc != 0) return holt__lmdb_code(env_of(cursor->txn), rc);
   *found = holt_buf(k.mv_data, k.mv_size);
   return take(&v, value);
 }
@@ -303,9 +301,9 @@ static int put(struct holt_kv_txn *txn, uint32_t table, struct holt_buf key, str
   jmp_buf here;
   if (_setjmp(here) != 0) return broken(txn);
   guard = &here;
-  int rc = mdb_put(mdb_of(txn), table, &k, &v, is_last ? MDB_APPEND : 0);
+  int rc = mdb_put(mdb_of(txn), dbi_of(txn, table), &k, &v, is_last ? MDB_APPEND : 0);
   guard = NULL;
-  return code_of(env_of(txn), rc);
+  return holt__lmdb_code(env_of(txn), rc);
 }
 
 static int erase(struct holt_kv_txn *txn, uint32_t table, struct holt_buf key) {
@@ -313,9 +311,9 @@ static int erase(struct holt_kv_txn *txn, uint32_t table, struct holt_buf key) {
   jmp_buf here;
   if (_setjmp(here) != 0) return broken(txn);
   guard = &here;
-  int rc = mdb_del(mdb_of(txn), table, &k, NULL);
+  int rc = mdb_del(mdb_of(txn), dbi_of(txn, table), &k, NULL);
   guard = NULL;
-  return code_of(env_of(txn), rc);
+  return holt__lmdb_code(env_of(txn), rc);
 }
 
 static int write_stamp(MDB_txn *txn, MDB_dbi dbi, const char *name, const void *data, size_t len) {
@@ -333,7 +331,7 @@ static int stamp(struct holt_kv_txn *txn, uint32_t version) {
   uint8_t bytes[4];
   holt_put_u32(bytes, version);
   const struct lmdb_kv *k = (const struct lmdb_kv *)txn->kv;
-  return code_of(k->mdb, write_stamp(mdb_of(txn), k->stamp_table, "version", bytes, sizeof bytes));
+  return holt__lmdb_code(k->mdb, write_stamp(mdb_of(txn), k->stamp_table, "version", bytes, sizeof bytes));
 }
 
 static int write_begin(struct holt_kv *kv, struct holt_kv_txn **out, struct holt_err *err) {
@@ -347,7 +345,7 @@ static int write_begin(struct holt_kv *kv, struct holt_kv_txn **out, struct holt
     return 0;
   }
   free(t);
-  return fail(k, code_of(k->mdb, rc), rc, err);
+  return fail(k, holt__lmdb_code(k->mdb, rc), rc, err);
 }
 
 /* Keep zeros behind the last page, so that no value that begins in the file reaches beyond its end. They take
@@ -383,7 +381,7 @@ static int write_commit(struct holt_kv_txn *txn, struct holt_err *err) {
   int rc = mdb_txn_commit(t->mdb);
   guard = NULL;
   free(t);
-  if (rc != 0) return fail(k, code_of(k->mdb, rc), rc, err);
+  if (rc != 0) return fail(k, holt__lmdb_code(k->mdb, rc), rc, err);
   keep_slack(k);
   return 0;
 }
@@ -394,24 +392,32 @@ static void write_abort(struct holt_kv_txn *txn) {
   free(t);
 }
 
+static int open_table(struct lmdb_kv *k, const char *name, MDB_dbi *dbi) {
+  MDB_txn *txn;
+  int rc = k->is_broken ? MDB_CORRUPTED : k->mdb == NULL ? EIO : mdb_txn_begin(k->mdb, NULL, 0, &txn);
+  if (rc != 0) return rc;
+  rc = mdb_dbi_open(txn, name, MDB_CREATE, dbi);
+  if (rc == 0) return mdb_txn_commit(txn);
+  mdb_txn_abort(txn);
+  return rc;
+}
+
 static int table(struct holt_kv *kv, const char *name, uint32_t *out, struct holt_err *err) {
   struct lmdb_kv *k = (struct lmdb_kv *)kv;
-  MDB_txn *txn;
   MDB_dbi dbi;
-  int rc = k->is_broken ? MDB_CORRUPTED : mdb_txn_begin(k->mdb, NULL, 0, &txn);
-  if (rc == 0) {
-    rc = mdb_dbi_open(txn, name, MDB_CREATE, &dbi);
-    if (rc == 0)
-      rc = mdb_txn_commit(txn);
-    else
-      mdb_txn_abort(txn);
-  }
+  for (uint32_t i = 0; i < k->table_count; i++)
+    if (strcmp(k->tables[i].name, name) == 0) {
+      *out = i;
+      return 0;
+    }
+  int rc = k->table_count == HOLT_KV_TABLES_MAX ? MDB_DBS_FULL : open_table(k, name, &dbi);
   if (rc != 0) {
-    int code = code_of(k->mdb, rc);
+    int code = holt__lmdb_code(k->mdb, rc);
     return holt_err_set(err, code, "cannot open the table '%s' in '%s': %s", name, kv->path,
                         code == HOLT_ENOSPC ? holt_err_text(code) : mdb_strerror(rc));
   }
-  *out = dbi;
+  k->tables[k->table_count] = (struct lmdb_table){.name = holt_strdup(name), .dbi = dbi};
+  *out = k->table_count++;
   return 0;
 }
 
@@ -441,7 +447,7 @@ static int copy(struct holt_kv *kv, const char *path, struct holt_err *err) {
   if (file >= 0) close(file);
   if (folder >= 0) close(folder);
   if (error == 0) return 0;
-  int code = error == EEXIST ? HOLT_EEXISTS : error == ENOENT ? HOLT_ENOTFOUND : code_of(NULL, error);
+  int code = error == EEXIST ? HOLT_EEXISTS : error == ENOENT ? HOLT_ENOTFOUND : holt__lmdb_code(NULL, error);
   return holt_err_set(err, code, "cannot copy the store in '%s' to '%s': %s", kv->path, path,
                       mdb_strerror(error));
 }
@@ -452,7 +458,7 @@ static uint64_t size_bytes(const struct holt_kv *kv) {
   const struct lmdb_kv *k = (const struct lmdb_kv *)kv;
   MDB_envinfo info;
   MDB_stat stat;
-  if (mdb_env_info(k->mdb, &info) != 0 || mdb_env_stat(k->mdb, &stat) != 0) return 0;
+  if (k->mdb == NULL || mdb_env_info(k->mdb, &info) != 0 || mdb_env_stat(k->mdb, &stat) != 0) return 0;
   return (uint64_t)(info.me_last_pgno + 1) * stat.ms_psize;
 }
 
@@ -462,6 +468,7 @@ static void free_all(struct lmdb_kv *k) {
     free(k->idle);
   }
   if (k->mdb != NULL && !k->is_broken) mdb_env_close(k->mdb);
+  for (uint32_t i = 0; i < k->table_count; i++) free(k->tables[i].name);
   free(k);
 }
 
@@ -494,9 +501,12 @@ static const struct holt_kv_ops lmdb_ops = {
     .write_commit = write_commit,
     .write_abort = write_abort,
     .copy = copy,
+    .compact = holt__lmdb_compact,
+    .compacted = holt__lmdb_compacted,
 };
 
 static int open_mdb(struct lmdb_kv *k, uint64_t map_bytes) {
+  k->map_bytes = map_bytes;
   int rc = mdb_env_create(&k->mdb);
   if (rc != 0) return rc;
   mdb_env_set_assert(k->mdb, on_assert);
@@ -519,6 +529,30 @@ static int open_mdb_smaller(struct lmdb_kv *k, uint64_t map_bytes) {
   return rc;
 }
 
+static int reopen_tables(void *arg) {
+  struct lmdb_kv *k = arg;
+  MDB_txn *txn;
+  int rc = mdb_txn_begin(k->mdb, NULL, 0, &txn);
+  if (rc != 0) return rc;
+  rc = mdb_dbi_open(txn, HOLT__LMDB_STAMP, 0, &k->stamp_table);
+  for (uint32_t i = 0; i < k->table_count && rc == 0; i++) /* one may have been made meanwhile: it is empty */
+    rc = mdb_dbi_open(txn, k->tables[i].name, MDB_CREATE, &k->tables[i].dbi);
+  if (rc == 0) return mdb_txn_commit(txn);
+  mdb_txn_abort(txn);
+  return rc;
+}
+
+int holt__lmdb_open(struct lmdb_kv *k) {
+  int rc = open_mdb(k, k->map_bytes);
+  if (rc != 0) return rc;
+  keep_slack(k);
+  rc = holt__lmdb_guarded(reopen_tables, k);
+  if (rc == 0) return 0;
+  mdb_env_close(k->mdb);
+  k->mdb = NULL;
+  return rc;
+}
+
 /* Find the stamp, or put it on a store that holds nothing yet. */
 static int check_stamp(struct lmdb_kv *k, MDB_txn *txn, const struct holt_kv_options *options,
                        struct holt_err *err) {
@@ -529,7 +563,8 @@ static int check_stamp(struct lmdb_kv *k, MDB_txn *txn, const struct holt_kv_opt
   char text[64];
   int rc = mdb_dbi_open(txn, NULL, 0, &all);
   if (rc == 0) rc = mdb_stat(txn, all, &stat);
-  if (rc == 0) rc = mdb_dbi_open(txn, STAMP_TABLE, stat.ms_entries == 0 ? MDB_CREATE : 0, &k->stamp_table);
+  if (rc == 0)
+    rc = mdb_dbi_open(txn, HOLT__LMDB_STAMP, stat.ms_entries == 0 ? MDB_CREATE : 0, &k->stamp_table);
   if (rc == MDB_NOTFOUND || rc == MDB_INCOMPATIBLE)
     return holt_err_set(err, HOLT_EFOREIGN, "the folder '%s' holds a database of another program",
                         options->path);
@@ -568,7 +603,7 @@ static int open_stamped(struct lmdb_kv *k, const struct holt_kv_options *options
 }
 
 static int open_error(const struct lmdb_kv *k, int rc, struct holt_err *err) {
-  int code = code_of(k->mdb, rc);
+  int code = holt__lmdb_code(k->mdb, rc);
   if (code == HOLT_ECORRUPT)
     return holt_err_set(
         err, code,
@@ -589,6 +624,7 @@ int holt__kv_open_lmdb(struct holt_env *env, const struct holt_kv_options *optio
   holt__kv_init(&k->kv, env, &lmdb_ops, options->path);
   int rc = holt_dir_open(env, options->path, &k->dir, &own);
   if (rc == 0) {
+    holt__lmdb_sweep(options->path);
     rc = open_mdb_smaller(k, options->map_bytes == 0 ? MAP_BYTES : options->map_bytes);
     if (rc == 0) keep_slack(k); /* before any page is looked at */
     if (rc == 0) rc = open_stamped(k, options, &own);

@@ -514,11 +514,10 @@ static void write_numbers(struct machine *m, int out) {
   }
 }
 
-static void test_what_was_acknowledged_survives_sigkill(void **state) {
+static void survive_sigkill(void (*write_until_killed)(struct machine *m, int out)) {
   struct machine m;
   struct holt_rand rand;
   uint32_t last = 0;
-  (void)state;
   begin_as(&m, IN_FOLDER);
   holt_rand_seed(&rand, 3);
   holt_env_free(m.env);
@@ -530,7 +529,7 @@ static void test_what_was_acknowledged_survives_sigkill(void **state) {
     assert_true(child >= 0);
     if (child == 0) {
       close(pipes[0]);
-      write_numbers(&m, pipes[1]);
+      write_until_killed(&m, pipes[1]);
     }
     close(pipes[1]);
     while (heard < wanted && read(pipes[0], &number, sizeof number) == sizeof number) heard = number;
@@ -559,6 +558,11 @@ static void test_what_was_acknowledged_survives_sigkill(void **state) {
   }
   new_env(&m);
   end(&m);
+}
+
+static void test_what_was_acknowledged_survives_sigkill(void **state) {
+  (void)state;
+  survive_sigkill(write_numbers);
 }
 
 /* A child, because the limit is the process's. Returns what it exits with. */
@@ -722,6 +726,171 @@ static void test_is_copied_while_in_use(void **state) {
   end(&m);
 }
 
+/* --- Compacting ----------------------------------------------------------------------------------- */
+
+enum { HEAP_KEYS = 400 };
+
+static int put_heap(void *arg, struct holt_kv_txn *txn) {
+  struct machine *m = arg;
+  int rc = 0;
+  for (m->done = 0; m->done < HEAP_KEYS && rc == 0; m->done++) rc = put_large(m, txn);
+  return rc;
+}
+
+/* All but every fiftieth. */
+static int thin_heap(void *arg, struct holt_kv_txn *txn) {
+  struct machine *m = arg;
+  int rc = 0;
+  for (unsigned i = 0; i < HEAP_KEYS && rc == 0; i++) {
+    char name[12];
+    snprintf(name, sizeof name, "k%06u", i);
+    if (i % 50 != 0) rc = holt_kv_delete(txn, m->table, holt_buf_text(name));
+  }
+  return rc;
+}
+
+static uint64_t room_taken(const struct machine *m) {
+  struct stat file;
+  assert_int_equal(stat(m->file, &file), 0);
+  return (uint64_t)file.st_blocks * 512;
+}
+
+static void assert_thinned(struct machine *m) {
+  for (unsigned i = 0; i < HEAP_KEYS; i++) assert_int_equal(read_large(m, i), i % 50 == 0);
+}
+
+static void test_compacting_gives_the_room_back(void **state) {
+  struct machine m;
+  static struct script compaction, meanwhile, again;
+  uint32_t other, made, elsewhere;
+  (void)state;
+  begin_as(&m, IN_FOLDER);
+  open_kv(&m);
+  assert_int_equal(holt_kv_table(m.kv, "others", &elsewhere, &m.err), 0);
+  uint32_t things = m.table;
+  m.table = elsewhere;
+  assert_int_equal(change(&m, "x=9"), 0);
+  m.table = things;
+  assert_int_equal(holt_kv_run(m.kv, put_heap, &m, &m.err), 0);
+  assert_int_equal(holt_kv_run(m.kv, thin_heap, &m, &m.err), 0);
+  close_kv(&m);
+  open_kv(&m); /* the other table is not open now, and is kept all the same */
+  uint64_t before = room_taken(&m), size = holt_kv_size_bytes(m.kv);
+  assert_true(before > (uint64_t)HEAP_KEYS * sizeof large);
+  compaction = (struct script){.m = &m};
+  assert_int_equal(holt_kv_compact(m.kv, on_done, &compaction), 0);
+  assert_int_equal(holt_kv_compact(m.kv, on_done, &compaction), HOLT_EBUSY);
+  assert_int_equal(holt_kv_copy(m.kv, "/tmp/none", on_done, &compaction), HOLT_EBUSY);
+  submit(&m, &meanwhile, "a=1"); /* waits behind it */
+  assert_int_equal(holt_kv_table(m.kv, "made", &made, &m.err), 0);
+  turn_until_told(&m, &compaction);
+  assert_int_equal(compaction.status, 0);
+  if (meanwhile.told == 0) turn_until_told(&m, &meanwhile);
+  assert_int_equal(meanwhile.status, 0);
+  assert_true(compaction.place < meanwhile.place);
+  assert_true(room_taken(&m) < before / 10);
+  assert_true(holt_kv_size_bytes(m.kv) < size / 10);
+  assert_thinned(&m);
+  m.table = made;
+  submit(&m, &again, "b=2");
+  turn_until_told(&m, &again);
+  assert_int_equal(again.status, 0);
+  assert_string_equal(words(&m, ""), "b=2");
+  close_kv(&m);
+  open_kv(&m);
+  assert_thinned(&m);
+  assert_int_equal(holt_kv_table(m.kv, "others", &other, &m.err), 0);
+  m.table = other;
+  assert_string_equal(words(&m, ""), "x=9");
+  end(&m);
+}
+
+static void test_compacting_memory_is_nothing_to_do(void **state) {
+  static struct script compaction;
+  (void)state;
+  for (enum kind kind = IN_MEMORY; kind <= ON_HOST; kind++) {
+    struct machine m;
+    begin_as(&m, kind);
+    open_kv(&m);
+    assert_int_equal(change(&m, "a=1"), 0);
+    compaction = (struct script){.m = &m};
+    assert_int_equal(holt_kv_compact(m.kv, on_done, &compaction), 0);
+    turn_until_told(&m, &compaction);
+    assert_int_equal(compaction.status, 0);
+    assert_string_equal(words(&m, ""), "a=1");
+    end(&m);
+  }
+}
+
+static void test_closing_ends_a_compaction(void **state) {
+  struct machine m;
+  static struct script compaction;
+  (void)state;
+  begin_as(&m, IN_FOLDER);
+  open_kv(&m);
+  assert_int_equal(holt_kv_run(m.kv, put_heap, &m, &m.err), 0);
+  assert_int_equal(holt_kv_run(m.kv, thin_heap, &m, &m.err), 0);
+  compaction = (struct script){.m = &m};
+  assert_int_equal(holt_kv_compact(m.kv, on_done, &compaction), 0);
+  close_kv(&m);
+  assert_int_equal(compaction.told, 1);
+  assert_true(compaction.status == HOLT_ECANCELED || compaction.status == 0);
+  open_kv(&m);
+  assert_thinned(&m);
+  end(&m);
+}
+
+/* Writes and compacts for ever, as fast as it goes, telling what was acknowledged. */
+static _Noreturn void write_and_compact(struct machine *m, int out) {
+  static struct script compaction;
+  new_env(m);
+  open_kv(m);
+  char text[60];
+  for (uint32_t number = 1;; number++) {
+    struct script script;
+    compaction = (struct script){.m = m};
+    NEED(holt_kv_compact(m->kv, on_done, &compaction) == 0);
+    snprintf(text, sizeof text, "n%08u=1 p%08u=1", number, number);
+    submit(m, &script, text);
+    turn_until_told(m, &script);
+    NEED(script.status == 0 && compaction.status == 0);
+    NEED(write(out, &number, sizeof number) == sizeof number);
+  }
+}
+
+static void test_a_compaction_survives_sigkill(void **state) {
+  (void)state;
+  survive_sigkill(write_and_compact);
+}
+
+static void compact_without_room(struct machine *m) {
+  char command[500];
+  static struct script compaction;
+  snprintf(command, sizeof command, "mount -t tmpfs -o size=60m none '%s' 2>/dev/null", m->path);
+  if (system(command) != 0) _exit(77);
+  open_kv(m);
+  bool is_good = holt_kv_run(m->kv, put_heap, m, &m->err) == 0; /* 40 MB */
+  compaction = (struct script){.m = m};
+  NEED(holt_kv_compact(m->kv, on_done, &compaction) == 0);
+  turn_until_told(m, &compaction);
+  is_good = is_good && compaction.status == HOLT_ENOSPC && strstr(m->err.message, "no room") != NULL;
+  is_good = is_good && change(m, "a=1") == 0 && read_large(m, HEAP_KEYS - 1);
+  close_kv(m);
+  snprintf(command, sizeof command, "test ! -e '%s/compact.mdb' && umount '%s'", m->path, m->path);
+  NEED(system(command) == 0);
+  NEED(is_good);
+}
+
+static void test_a_compaction_without_room_changes_nothing(void **state) {
+  struct machine m;
+  (void)state;
+  begin_as(&m, IN_FOLDER);
+  int status = in_child(compact_without_room, &m);
+  end(&m);
+  if (status == 77) skip();
+  assert_int_equal(status, 0);
+}
+
 /* --- Damage --------------------------------------------------------------------------------------- */
 
 enum { DAMAGE_KEYS = 3000 };
@@ -762,6 +931,10 @@ static void read_all(struct machine *m) {
     NEED(rc == 0 || rc == HOLT_ENOTFOUND || rc == HOLT_ECORRUPT);
     holt_kv_end(txn);
   }
+  static struct script compaction;
+  compaction = (struct script){.m = m};
+  NEED(holt_kv_compact(m->kv, on_done, &compaction) == 0);
+  while (compaction.told == 0) holt_env_turn(m->env, true);
   _exit(sum == 1 ? 4 : 0); /* so that the reading is not left out */
 }
 
@@ -925,6 +1098,11 @@ int main(int argc, char **argv) {
       cmocka_unit_test(test_a_full_disk_refuses_and_goes_on_with_room),
       cmocka_unit_test(test_a_small_file_system_fills_up),
       cmocka_unit_test(test_is_copied_while_in_use),
+      cmocka_unit_test(test_compacting_gives_the_room_back),
+      cmocka_unit_test(test_compacting_memory_is_nothing_to_do),
+      cmocka_unit_test(test_closing_ends_a_compaction),
+      cmocka_unit_test(test_a_compaction_survives_sigkill),
+      cmocka_unit_test(test_a_compaction_without_room_changes_nothing),
       cmocka_unit_test(test_flipped_bits_do_not_end_the_process),
       cmocka_unit_test(test_a_file_cut_short_does_not_end_the_process),
       cmocka_unit_test(test_a_dying_host_has_done_its_transaction_or_not),

@@ -9,7 +9,7 @@ local verb = {
   name = "journal",
   usage = "holt journal [SCHEMA] [options]\n       holt journal VERB [options]",
   summary = "Be a holder of a journal: a prompt, or with --no-repl lines of JSON in and out. Both go on where they stopped. "
-    .. "Verbs: tail, export, import, verify, log, stats, check; holt journal VERB --help says more about one.",
+    .. "Verbs: tail, export, import, verify, log, stats, check, compact; holt journal VERB --help says more about one.",
   examples = {
     { "holt journal shop.proto --db data --listen :7001", "a prompt; events appear as they arrive" },
     { "holt journal shop.proto --db copy --connect :7001 --no-repl", "lines of JSON in and out" },
@@ -27,7 +27,7 @@ local verb = {
       values = { "trace", "debug", "info", "warn", "error", "silent" } },
   }),
   arguments = { min = 0, max = 1, names = "SCHEMA" },
-  verbs = { "tail", "export", "import", "verify", "log", "stats", "check" },
+  verbs = { "tail", "export", "import", "verify", "log", "stats", "check", "compact" },
 }
 
 local function usage(text)

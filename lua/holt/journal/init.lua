@@ -215,6 +215,13 @@ function Log:verify(opts)
   return true, position - first
 end
 
+---Give the disk back what deleted entries took: the file of all journals of this data directory is written anew, and
+---needs room beside the old one meanwhile. Reading goes on, emits wait. How many bytes; or nil and an error: nothing was
+---changed (`disk_full`: no room for the new file).
+function Log:compact()
+  return core.journal_compact(self[1])
+end
+
 ---Wait until the journal is open and live.
 function Log:ready(timeout)
   if timeout ~= nil and (type(timeout) ~= "number" or timeout < 0 or timeout ~= timeout) then

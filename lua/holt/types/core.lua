@@ -700,6 +700,11 @@ function core.journal_parents(box, position) end
 ---@return holt.Error? err
 function core.journal_verify(box, position, max) end
 
+---@param box userdata
+---@return integer|nil bytes
+---@return holt.Error? err
+function core.journal_compact(box) end
+
 ---@param number 0|1|2
 ---@return "terminal"|"pipe"|"file"|"none"
 function core.stdio_kind(number) end

@@ -121,6 +121,11 @@ function Log:stats() end
 ---@return integer|holt.Error checked Or `corrupt`, with `damaged`: positions.
 function Log:verify(opts) end
 
+---Give the disk back what deleted entries took. Reading goes on, emits wait.
+---@return integer|nil bytes That were given back; 0 in memory.
+---@return holt.Error? err disk_full, corrupt, closed: nothing was changed; io
+function Log:compact() end
+
 ---@param timeout? number
 ---@return true|nil ok
 ---@return holt.Error? err closed

@@ -92,12 +92,14 @@ local function begin(values)
   return log
 end
 
----Open the node and the journal that the flags name. With `is_old` the journal must exist.
+---Open the node and the journal that the flags name. With `is_old` the journal must exist. `hints`: what to do about an error,
+---by code.
 ---@param values table
 ---@param is_old boolean|nil
+---@param hints table<string, string>|nil
 ---@return holt.Log|nil
 ---@return integer|nil exit The code, when it cannot be; said already.
-function M.open(values, is_old)
+function M.open(values, is_old, hints)
   if is_old and not values.db then
     term.say("which journal? Give --db FOLDER")
     return nil, 2
@@ -107,6 +109,9 @@ function M.open(values, is_old)
   end
   local ok, log = pcall(begin, values)
   if not ok then
+    if hints and errors.is(log) then
+      log.hint = hints[log.code] or log.hint
+    end
     return nil, M.fail(log)
   end
   for _, address in ipairs(log.node:status().listen) do

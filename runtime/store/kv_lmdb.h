@@ -1,0 +1,48 @@
+/* kv_lmdb.h - the store in a folder, for the files that know it as LMDB. Only for store/ itself. */
+#ifndef HOLT_STORE_KV_LMDB_H
+#define HOLT_STORE_KV_LMDB_H
+
+#include <lmdb.h>
+
+#include "store/kv_impl.h"
+
+#define HOLT__LMDB_STAMP ".holt" /* the table that says whose it is */
+
+struct lmdb_txn {
+  struct holt_kv_txn txn;
+  MDB_txn *mdb;
+};
+
+/* A table by its number in this process, which outlives a change of the file below it. */
+struct lmdb_table {
+  char *name;
+  MDB_dbi dbi;
+};
+
+struct lmdb_kv {
+  struct holt_kv kv;
+  struct holt_dir *dir;
+  MDB_env *mdb; /* NULL: it could not be opened again */
+  uint64_t map_bytes;
+  MDB_dbi stamp_table;
+  struct lmdb_table tables[HOLT_KV_TABLES_MAX];
+  uint32_t table_count;
+  struct lmdb_txn *idle; /* a read to be used again */
+  bool is_broken;        /* LMDB's state in memory cannot be trusted: it is not even closed */
+};
+
+/* The code for what LMDB said; `mdb` (may be NULL) tells whether its disk is full. */
+int holt__lmdb_code(MDB_env *mdb, int rc);
+/* Make this call; MDB_CORRUPTED when a damaged page sent LMDB astray in it and it was left: so it must hold
+ * nothing that is to be given back. */
+int holt__lmdb_guarded(int (*call)(void *arg), void *arg);
+/* Open the file of k->kv.path, and the tables that are known. LMDB's code; after a failure k->mdb is NULL. */
+int holt__lmdb_open(struct lmdb_kv *k);
+
+/* kv_compact.c: see compact and compacted in kv_impl.h. */
+int holt__lmdb_compact(struct holt_kv *kv, struct holt_err *err);
+int holt__lmdb_compacted(struct holt_kv *kv, struct holt_err *err);
+/* Remove what a compaction left that did not come to its end; before the folder's file is opened. */
+void holt__lmdb_sweep(const char *path);
+
+#endif /* HOLT_STORE_KV_LMDB_H */
