@@ -316,6 +316,7 @@ describe("a journal", function()
     a:eval("text = ('x'):rep(4000) for i = 1, 3000 do holt.go(log.emit, log, 'A', text) end") -- 12 MB; a window has 4 MiB
     b:wait_for("log:stats().received >= 3000")
     local c = start("c", { connect = { b } })
+    c:wait_for("log:stats().received >= 3000")
     c:wait_for("(function() local n = 0 for _ in log:read { filter = 'A' } do n = n + 1 end return n == 3000 end)()")
     assert.is_true(c:eval("return (log:verify())"))
   end)
@@ -329,6 +330,7 @@ describe("a journal", function()
       b:eval("require('holt.core').node_peer_reset(node, node:peers()[1].number)")
       b:wait_links(1)
     end
+    b:wait_for("log:stats().received >= 4000")
     b:wait_for("(function() local n = 0 for _ in log:read { filter = 'A' } do n = n + 1 end return n == 4000 end)()")
   end)
 

@@ -176,9 +176,12 @@ end)
 describe("a script that never returns", function()
   nodes.guard(before_each, after_each)
 
+  -- The thread sanitizer holds signals back until the program calls something that it watches.
+  local BODY = os.getenv("HOLT_BUILD") == "threads" and "os.time()" or ""
+
   for _, signal in ipairs { "TERM", "INT" } do
     it("ends with words and code 1 on SIG" .. signal, function()
-      local program = nodes.holt("run", nodes.write("spin.lua", "print 'begun'\nwhile true do end\n"), "--control=none")
+      local program = nodes.holt("run", nodes.write("spin.lua", "print 'begun'\nwhile true do " .. BODY .. " end\n"), "--control=none")
       program:wait_output("begun")
       assert.equal(1, program:stop(signal))
       assert.match("spin%.lua:2: ended by SIG" .. signal .. ", for it held the loop", program:output("stderr"))
@@ -192,7 +195,7 @@ describe("a script that never returns", function()
       node.events:on("error", function(err) print(err) end)
       node.events:on("closed", function() print "closed" end)
     ]] }
-    n:eval("holt.after(0, function() print 'begun' while true do end end)")
+    n:eval("holt.after(0, function() print 'begun' while true do " .. BODY .. " end end)")
     n:wait_output("begun")
     assert.equal(1, n:stop("TERM"))
     assert.match("ended by SIGTERM, for it held the loop %[canceled%]", n:output("stdout"))
@@ -200,12 +203,12 @@ describe("a script that never returns", function()
   end)
 
   it("and catches every error: the process ends all the same", function()
-    local program = nodes.holt("run", nodes.write("stubborn.lua", [[
+    local program = nodes.holt("run", nodes.write("stubborn.lua", ([[
       print "begun"
       while true do
-        pcall(function() while true do end end)
+        pcall(function() while true do BODY end end)
       end
-    ]]), "--control=none")
+    ]]):gsub("BODY", BODY)), "--control=none")
     program:wait_output("begun")
     assert.equal(1, program:stop())
     assert.match("stubborn%.lua:%d+ holds the loop and catches every error: the process ends here", program:output())

@@ -78,7 +78,7 @@ static bool is_word(char c) {
          c == ':';
 }
 
-static unsigned char complete(EditLine *line, int ch) {
+static unsigned char complete(EditLine *line, wint_t ch) {
   (void)ch;
   struct edit *edit = edit_of(line);
   const LineInfo *info = el_line(line);
@@ -294,7 +294,8 @@ static int l_edit_open(lua_State *L) {
   el_set(edit->line, EL_EDITOR, "emacs");
   el_set(edit->line, EL_HIST, history, edit->history);
   el_set(edit->line, EL_GETCFN, get_char);
-  el_set(edit->line, EL_ADDFN, "holt-complete", "complete the word", complete);
+  /* Wide, for it keeps these pointers; of narrow texts it makes copies that nothing frees. */
+  el_wset(edit->line, EL_ADDFN, L"holt-complete", L"complete the word", complete);
   el_set(edit->line, EL_BIND, "^I", "holt-complete", NULL);
   el_set(edit->line, EL_BIND, "^R", "em-inc-search-prev", NULL);
   el_set(edit->line, EL_UNBUFFERED, 1);

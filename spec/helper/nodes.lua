@@ -10,6 +10,8 @@ local M = {}
 
 local BUILD = os.getenv("HOLT_BUILD") or "release"
 local PATIENCE = 30 -- seconds until something that should happen is missed
+-- What a spec starts looks for leaks as it ends, even where its own process and the shell do not.
+local ASAN_OPTIONS = (os.getenv("ASAN_OPTIONS") or ""):gsub("detect_leaks=0", "detect_leaks=1")
 M.executable = "build/" .. BUILD .. "/holt"
 
 ---Scale for long specs: HOLT_SPEC_SCALE=0.1 does a tenth.
@@ -98,6 +100,7 @@ local function launch(self, command)
   command.stdout, command.stderr, command.die_with_parent = "pipe", "pipe", true
   command.env = command.env or {}
   command.env.LD_PRELOAD = command.env.LD_PRELOAD or false
+  command.env.ASAN_OPTIONS = command.env.ASAN_OPTIONS or ASAN_OPTIONS
   command.env.HOLT_LAUNCHED = false
   self.process = _G.assert(core.spawn(command))
   self.readers = {

@@ -34,6 +34,7 @@ end
 ---Start a node like `nodes.start`, under strace. The process is the node itself, the tracer stands beside it.
 function M.start(given)
   local executable = nodes.executable
+  given.env = { ASAN_OPTIONS = "detect_leaks=0" } -- that search traces, too, and there can be one tracer only
   given.trace = nodes.folder() .. "/" .. given.name .. ".trace"
   local wrapper = nodes.write(given.name .. ".sh", ([[#!/bin/sh
 exec strace -D -f -y -xx -qq -s %d -e trace=%s -e signal=none -o %s %s "$@"
