@@ -17,7 +17,7 @@ M.RULES = {
   voter = { "boolean" },
   priority = { "integer", min = 0, max = 10 },
   snapshot_threshold = { "integer", min = 1 },
-  max_entry_bytes = { "integer", min = 1024 },
+  max_entry_bytes = { "integer", min = 1024, max = 7 * 1024 * 1024 },
 }
 local REQUEST_TIMEOUT = 5
 local HEARTBEAT = 0.05

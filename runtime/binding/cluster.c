@@ -110,10 +110,10 @@ static void push_member(lua_State *L, const struct holt_cluster_member *member, 
   set_bool(L, "leader", member->is_leader);
   set_bool(L, "linked", member->is_self || member->is_linked);
   set_bool(L, "can_lead", member->can_lead);
+  if (!member->is_linked || member->match > 0) set_seconds(L, "last_heard", member->last_heard_ms);
   if (member->match == 0) return; /* known at the leader only */
   set_integer(L, "match", member->match);
   set_integer(L, "lag", last > member->match ? last - member->match : 0);
-  set_seconds(L, "last_heard", member->last_heard_ms);
 }
 
 static void push_status(lua_State *L, const struct holt_cluster_status *status) {

@@ -97,8 +97,8 @@ static void say_more(struct holt_cluster *cluster, int code, char *out, size_t c
   for (uint32_t i = 0; code == HOLT_ENOLEADER && i < status->member_count && len < cap; i++) {
     const struct holt_cluster_member *member = &status->members[i];
     if (member->is_self || member->is_linked) continue;
-    len +=
-        (size_t)snprintf(out + len, cap - len, "%s%s", is_first ? "; not connected: " : ", ", member->name);
+    len += (size_t)snprintf(out + len, cap - len, "%s%s for %.0f s", is_first ? "; not connected: " : ", ",
+                            member->name, (double)member->last_heard_ms / 1000);
     is_first = false;
   }
   if (!is_first && len < cap) snprintf(out + len, cap - len, "; start them, or mend the network between");
@@ -118,7 +118,7 @@ static int fail(lua_State *L, struct lua_node *node, const struct blame *blame, 
   const char *then = "";
   if (code == HOLT_EUNKNOWN)
     then = ": it may have been done, or may yet be; err:outcome(timeout) waits for the answer";
-  if (code == HOLT_ETOOLARGE) then = ": split it, or raise the option cluster.max_entry_bytes on all members";
+  if (code == HOLT_ETOOLARGE) then = ": split it, or raise the option cluster.max_entry_bytes (at most 7 MiB) on all members";
   if ((code == HOLT_EWRONGKIND || code == HOLT_EOPTIONS) && blame->object != NULL)
     holt__object_blame(blame->object, code, &err);
   else

@@ -92,7 +92,10 @@ static void io_send(void *arg, const struct holt_raft_message *message, struct h
 static void io_apply(void *arg, const struct holt_raft_entry *entry) {
   struct holt_cluster *c = arg;
   holt__machine_apply(&c->machine, entry, &c->applied);
-  if (entry->type == HOLT_RAFT_CONF) holt__member_applied_conf(c);
+  if (entry->type == HOLT_RAFT_CONF)
+    holt__member_applied_conf(c);
+  else if (c->has_nameless)
+    holt__member_compare(c);
   holt__requests_applied(c, entry, &c->applied);
 }
 
@@ -340,6 +343,9 @@ static int check(const struct holt_cluster_config *config, struct holt_err *err)
                         "heartbeat must be above 0 and at most a third of election_timeout");
   if (config->election_ms > 3600000)
     return holt_err_set(err, HOLT_EINVAL, "election_timeout must be below an hour");
+  if (config->entry_bytes_max > HOLT_CLUSTER_ENTRY_MAX)
+    return holt_err_set(err, HOLT_EINVAL, "max_entry_bytes must be at most %u: that is what a frame carries",
+                        HOLT_CLUSTER_ENTRY_MAX);
   if (config->priority > 10) return holt_err_set(err, HOLT_EINVAL, "priority lies between 0 and 10");
   return 0;
 }
@@ -380,6 +386,7 @@ int holt_cluster_new(struct holt_env *env, struct holt_links *links, const struc
       return rc;
     }
   }
+  c->leader_seen_ms = c->began_ms = holt__cluster_now(c);
   holt_timer_start(&c->tick, 0);
   *out = c;
   return 0;
@@ -480,11 +487,12 @@ static void fill_member(struct holt_cluster *c, const struct holt_raft_status *r
   out->is_self = member->id == c->self;
   out->is_leader = member->id == c->leader;
   out->is_linked = out->is_self || holt__form_by_id(c, member->id) != NULL;
+  if (!out->is_linked) out->last_heard_ms = holt__cluster_now(c) - holt__form_away_since(c, member->id);
   if (out->is_self && raft->role == HOLT_RAFT_LEADER) out->match = raft->stable;
   for (size_t i = 0; i < raft->peer_count; i++) {
     if (raft->peers[i].id != member->id) continue;
     out->match = raft->peers[i].match;
-    out->last_heard_ms = holt__cluster_now(c) - raft->peers[i].heard_ms;
+    if (out->is_linked) out->last_heard_ms = holt__cluster_now(c) - raft->peers[i].heard_ms;
   }
 }
 

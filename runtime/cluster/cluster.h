@@ -20,6 +20,9 @@
 
 struct holt_cluster;
 
+/* An entry travels in one frame, with what is said about it. */
+#define HOLT_CLUSTER_ENTRY_MAX (7u << 20)
+
 struct holt_cluster_config {
   const char *name;      /* of the cluster; nodes of other names are no concern of ours; copied */
   const char *node_name; /* of this node; copied */
@@ -34,7 +37,8 @@ struct holt_cluster_config {
   uint32_t keep_entries;    /* kept behind a snapshot for members that lag; 0: as the core has it */
   uint32_t segment_bytes;   /* of one file of the log; 0: as the store has it */
   uint32_t block_bytes;     /* of a snapshot, written or sent at once; 0: 256 KiB */
-  uint32_t entry_bytes_max; /* of one operation; larger ones are refused (HOLT_ETOOLARGE) */
+  uint32_t entry_bytes_max; /* of one operation; larger ones are refused (HOLT_ETOOLARGE); at most
+                               HOLT_CLUSTER_ENTRY_MAX */
 };
 struct holt_cluster_config holt_cluster_defaults(void);
 

@@ -170,6 +170,10 @@ struct holt__made {
 enum { HOLT__SOURCES = HOLT_RAFT_MEMBERS_MAX + 1 };
 
 /* In order of meaning. NOLINTNEXTLINE(clang-analyzer-optin.performance.Padding) */
+struct holt__away {
+  uint64_t id, since_ms;
+};
+
 struct holt_cluster {
   struct holt_env *env;
   struct holt_links *links;
@@ -207,9 +211,13 @@ struct holt_cluster {
   char leader_name[HOLT_NAME_MAX + 1];
   bool has_quorum, is_joined;
   uint64_t handing_over_ms; /* since when; 0: not */
-  uint64_t leader_seen_ms;  /* when a leader was last known */
+  uint64_t leader_seen_ms;  /* when a leader was last known; at first, when we began to look */
+  struct holt__away away[HOLT_RAFT_MEMBERS_MAX]; /* whose link fell; by place, the oldest goes first */
+  uint32_t away_next;
+  uint64_t began_ms;
   struct holt_raft_conf conf_told;
   char names_told[HOLT_RAFT_MEMBERS_MAX][HOLT_NAME_MAX + 1]; /* beside conf_told */
+  bool has_nameless;         /* members are not told of before the log has said how they are called */
   uint64_t silent, unsynced; /* bits by place among the leader's peers: told */
 
   /* operations */
@@ -314,6 +322,8 @@ void holt__form_init(struct holt_cluster *c);
 void holt__form_free(struct holt_cluster *c);
 void holt__form_tick(struct holt_cluster *c);
 void holt__form_say_hello(struct holt_cluster *c); /* to all, because something has changed */
+/* When the link to a member that has none now fell: since the start, where it never had one. */
+uint64_t holt__form_away_since(const struct holt_cluster *c, uint64_t id);
 struct holt__neighbour *holt__form_by_id(struct holt_cluster *c, uint64_t id);
 /* Whether this node has promised to take no part in that set. */
 bool holt__form_is_voided(const struct holt_cluster *c, uint64_t set);
@@ -350,6 +360,8 @@ void holt__member_change_done(struct holt_cluster *c, const struct holt_raft_don
 void holt__member_gone(struct holt_cluster *c);
 bool holt__member_was(const struct holt_cluster *c, uint64_t id);
 void holt__member_tick(struct holt_cluster *c);
+/* Tell who came and went since it was last told. */
+void holt__member_compare(struct holt_cluster *c);
 void holt__member_applied_conf(struct holt_cluster *c);
 
 /* --- snapshot.c ------------------------------------------------------------------------------------------

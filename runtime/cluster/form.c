@@ -120,6 +120,20 @@ void holt_cluster_link_up(struct holt_cluster *c, struct holt_link *link) {
   say_hello(c, next);
 }
 
+static void note_away(struct holt_cluster *c, uint64_t id) {
+  uint32_t at = c->away_next;
+  for (uint32_t i = 0; i < HOLT_RAFT_MEMBERS_MAX; i++)
+    if (c->away[i].id == id) at = i;
+  if (at == c->away_next) c->away_next = (c->away_next + 1) % HOLT_RAFT_MEMBERS_MAX;
+  c->away[at] = (struct holt__away){.id = id, .since_ms = holt__cluster_now(c)};
+}
+
+uint64_t holt__form_away_since(const struct holt_cluster *c, uint64_t id) {
+  for (uint32_t i = 0; i < HOLT_RAFT_MEMBERS_MAX; i++)
+    if (c->away[i].id == id) return c->away[i].since_ms;
+  return c->began_ms;
+}
+
 void holt_cluster_link_down(struct holt_cluster *c, struct holt_link *link) {
   struct holt__neighbour *next = by_link(c, link);
   if (!next) return;
@@ -127,6 +141,7 @@ void holt_cluster_link_down(struct holt_cluster *c, struct holt_link *link) {
     struct holt_raft_event event = {.type = HOLT_RAFT_EV_UNREACHABLE, .id = next->id};
     holt__cluster_step(c, &event);
   }
+  if (next->id) note_away(c, next->id);
   neighbour_free(next);
 }
 
@@ -547,9 +562,40 @@ void holt__form_message(struct holt_cluster *c, struct holt_link *link, struct h
   }
 }
 
+/* --- Pace ---------------------------------------------------------------------------------------------- */
+
+static bool is_member_name(struct holt_cluster *c, const char *name) {
+  const struct holt_raft_conf *conf = &c->machine.conf;
+  for (uint32_t i = 0; i < conf->count; i++)
+    if (strcmp(holt_cluster_member_name(c, conf->members[i].id), name) == 0) return true;
+  return false;
+}
+
+static bool has_all_members(struct holt_cluster *c) {
+  const struct holt_raft_conf *conf = &c->machine.conf;
+  for (uint32_t i = 0; i < conf->count; i++)
+    if (conf->members[i].id != c->self && !holt__form_by_id(c, conf->members[i].id)) return false;
+  return true;
+}
+
+/* A member that is gone is noticed within two election time-outs, and met again within one. Addresses behind
+ * which nobody was met yet are dialled as fast while somebody is missing, and all while there is no cluster
+ * yet. */
+static void pace_links(struct holt_cluster *c) {
+  uint64_t redial_ms = c->config.election_ms;
+  bool is_whole = c->is_joined && has_all_members(c);
+  for (struct holt_link *link = holt_links_first(c->links); link; link = holt_links_next(c->links, link)) {
+    const char *name = holt_link_name(link);
+    bool is_member = name[0] != 0 && is_member_name(c, name);
+    bool is_sought = !c->is_joined || (name[0] == 0 && !is_whole);
+    holt_link_pace(link, is_member || is_sought ? redial_ms : 0, is_member ? 2 * redial_ms : 0);
+  }
+}
+
 void holt__form_tick(struct holt_cluster *c) {
   uint64_t now = holt__cluster_now(c);
   if (now >= c->hello_at_ms) {
+    pace_links(c);
     holt__form_say_hello(c);
     tell_gone(c);
   }

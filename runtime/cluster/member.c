@@ -129,32 +129,50 @@ void holt__member_change_done(struct holt_cluster *c, const struct holt_raft_don
 
 /* --- What the log says --------------------------------------------------------------------------------- */
 
-static void compare_confs(struct holt_cluster *c, const struct holt_raft_conf *now) {
+/* Learners on their way to vote are told of once they do. */
+static bool is_to_be_told(struct holt_cluster *c, const struct holt_raft_member *member) {
+  if (member->role == HOLT_RAFT_LEARNER && member->will_vote) return false;
+  return *holt_cluster_member_name(c, member->id) != 0;
+}
+
+static void tell_joined(struct holt_cluster *c, const struct holt_raft_conf *now) {
   for (uint32_t i = 0; i < now->count; i++) {
     uint64_t id = now->members[i].id;
-    if (now->members[i].role != HOLT_RAFT_LEARNER && place_of(&c->conf_told, id) < 0)
+    if (place_of(&c->conf_told, id) < 0 && is_to_be_told(c, &now->members[i]))
       holt__cluster_tell(c, HOLT_CLUSTER_MEMBER_JOINED, holt_cluster_member_name(c, id), "", id);
   }
+}
+
+static void tell_left(struct holt_cluster *c, const struct holt_raft_conf *now) {
   for (uint32_t i = 0; i < c->conf_told.count; i++)
     if (place_of(now, c->conf_told.members[i].id) < 0)
       holt__cluster_tell(c, HOLT_CLUSTER_MEMBER_LEFT, c->names_told[i], "", c->conf_told.members[i].id);
 }
 
-/* Remember whom we have told of; learners on their way to vote are told once they do. */
 static void remember(struct holt_cluster *c, const struct holt_raft_conf *now) {
+  struct holt_raft_conf before = c->conf_told;
   memset(&c->conf_told, 0, sizeof c->conf_told);
+  c->has_nameless = false;
   for (uint32_t i = 0; i < now->count; i++) {
-    if (now->members[i].role == HOLT_RAFT_LEARNER && now->members[i].will_vote) continue;
+    const struct holt_raft_member *member = &now->members[i];
+    if (*holt_cluster_member_name(c, member->id) == 0) c->has_nameless = true;
+    if (place_of(&before, member->id) < 0 && !is_to_be_told(c, member)) continue;
     snprintf(c->names_told[c->conf_told.count], sizeof c->names_told[0], "%s",
-             holt_cluster_member_name(c, now->members[i].id));
-    c->conf_told.members[c->conf_told.count++] = now->members[i];
+             holt_cluster_member_name(c, member->id));
+    c->conf_told.members[c->conf_told.count++] = *member;
   }
+}
+
+void holt__member_compare(struct holt_cluster *c) {
+  const struct holt_raft_conf *now = &c->machine.conf;
+  tell_joined(c, now);
+  tell_left(c, now);
+  remember(c, now);
 }
 
 void holt__member_applied_conf(struct holt_cluster *c) {
   const struct holt_raft_conf *now = &c->machine.conf;
-  compare_confs(c, now);
-  remember(c, now);
+  holt__member_compare(c);
   holt__cluster_tell(c, HOLT_CLUSTER_CONF, "", "", c->machine.applied);
   int self = place_of(now, c->self);
   if (self < 0) {
@@ -278,10 +296,11 @@ void holt_cluster_step_down(struct holt_cluster *c) {
 }
 
 static bool has_others(const struct holt_cluster *c) {
-  uint32_t voters = 0;
-  for (uint32_t i = 0; i < c->machine.conf.count; i++)
-    voters += c->machine.conf.members[i].role == HOLT_RAFT_VOTER;
-  return voters > 1;
+  for (uint32_t i = 0; i < c->machine.conf.count; i++) {
+    const struct holt_raft_member *member = &c->machine.conf.members[i];
+    if (member->role == HOLT_RAFT_VOTER && member->id != c->self) return true;
+  }
+  return false;
 }
 
 static void work_on_leaving(struct holt_cluster *c) {

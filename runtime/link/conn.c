@@ -226,28 +226,43 @@ void holt__conn_free(struct holt_conn *conn) {
 
 /* --- Silence -------------------------------------------------------------------------------------- */
 
-static uint64_t quarter_ms(const struct holt_conn *conn) {
+uint64_t holt__conn_limit_ms(const struct holt_conn *conn) {
   uint64_t limit = conn->links->config.timeout_ms;
+  uint64_t paced = conn->state == HOLT_CONN_UP && conn->link != NULL ? conn->link->silence_ms : 0;
+  return paced != 0 && paced < limit ? paced : limit;
+}
+
+static uint64_t quarter_ms(const struct holt_conn *conn) {
+  uint64_t limit = holt__conn_limit_ms(conn);
   if (conn->has_hello && conn->hello.timeout_ms < limit) limit = conn->hello.timeout_ms;
   return limit < 4 ? 1 : limit / 4;
 }
 
 void holt__conn_watch(struct holt_conn *conn) {
   uint64_t now = holt_env_now_ms(conn->links->env);
-  uint64_t due = conn->heard_ms + conn->links->config.timeout_ms;
+  uint64_t due = conn->heard_ms + holt__conn_limit_ms(conn);
   if (conn->state == HOLT_CONN_UP && conn->said_ms + quarter_ms(conn) < due)
     due = conn->said_ms + quarter_ms(conn);
-  holt_timer_start(&conn->timer, due > now ? due - now : 0);
+  conn->watch_ms = due > now ? due : now;
+  holt_timer_start(&conn->timer, conn->watch_ms - now);
+}
+
+/* Called late, we stood still ourselves: what came meanwhile has yet to be read. */
+static void forgive_own_delay(struct holt_conn *conn, uint64_t now) {
+  uint64_t limit = holt__conn_limit_ms(conn), quarter = quarter_ms(conn);
+  if (now - conn->watch_ms < quarter || now - conn->heard_ms + quarter < limit) return;
+  conn->heard_ms = now - limit + quarter;
 }
 
 static void on_timer(void *arg) {
   struct holt_conn *conn = arg;
   uint64_t now = holt_env_now_ms(conn->links->env);
-  uint64_t timeout_ms = conn->links->config.timeout_ms;
+  uint64_t timeout_ms = holt__conn_limit_ms(conn);
   if (conn->state == HOLT_CONN_JUDGING) {
     holt__conn_probe_over(conn);
     return;
   }
+  forgive_own_delay(conn, now);
   if (now - conn->heard_ms >= timeout_ms) {
     struct holt_err err;
     holt_err_set(&err, HOLT_ETIMEOUT,

@@ -125,7 +125,7 @@ static void replace(struct holt_link *link, struct holt_conn *conn, int code, co
 }
 
 static void probe(struct holt_conn *present, struct holt_conn *newcomer) {
-  uint64_t limit_ms = present->links->config.timeout_ms / 4;
+  uint64_t limit_ms = holt__conn_limit_ms(present) / 4;
   newcomer->state = HOLT_CONN_JUDGING;
   holt_timer_start(&newcomer->timer, limit_ms > PROBE_MS_MAX ? PROBE_MS_MAX : limit_ms + 1);
   if (present->probe_ms != 0) return;

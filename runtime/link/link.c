@@ -311,6 +311,20 @@ void holt__link_down(struct holt_link *link, const struct holt_err *err) {
   if (was_up) holt__link_room_changed(link);
 }
 
+void holt_link_pace(struct holt_link *link, uint64_t redial_ms, uint64_t silence_ms) {
+  if (link->redial_ms == redial_ms && link->silence_ms == silence_ms) return;
+  link->redial_ms = redial_ms;
+  link->silence_ms = silence_ms;
+  if (link->conn != NULL && link->conn->state == HOLT_CONN_UP) {
+    link->conn->heard_ms = holt_env_now_ms(link->links->env); /* idle so far: the new limit counts from here */
+    holt__conn_watch(link->conn);
+  }
+  HOLT_LIST_EACH(&link->peers, node, next) {
+    struct holt_peer *peer = HOLT_CONTAINER(node, struct holt_peer, link_node);
+    holt__peer_pace(peer);
+  }
+}
+
 /* --- Sending -------------------------------------------------------------------------------------- */
 
 bool holt_link_is_up(const struct holt_link *link) {

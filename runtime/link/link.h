@@ -194,6 +194,10 @@ bool holt_link_is_stalled(const struct holt_link *link, enum holt_lane lane);
 void holt_link_drop(struct holt_link *link, enum holt_lane lane, struct holt_msg *msg);
 /* The message with this number has been dealt with; it will be acknowledged with all before it. */
 void holt_link_consume(struct holt_link *link, enum holt_lane lane, uint64_t number);
+/* Go faster than the configuration says, as between members of a cluster: an attempt to connect that takes
+ * longer than `redial_ms` (and its handshake as long again) is given up, the next one begins within as much,
+ * and who is silent for `silence_ms` is gone. 0: as the configuration says. Holds until it is set anew. */
+void holt_link_pace(struct holt_link *link, uint64_t redial_ms, uint64_t silence_ms);
 /* Cut the connection, as a fault would; it is dialled anew. For tests and chaos. */
 void holt_link_reset(struct holt_link *link);
 

@@ -42,6 +42,7 @@ struct holt_conn {
   struct holt_writer control; /* control frames to be written first */
   struct holt_timer timer;    /* silence and pings; JUDGING: the probe's end */
   uint64_t heard_ms, said_ms;
+  uint64_t watch_ms; /* when the timer is due */
   uint64_t probe_ms; /* when the present connection was pinged for a newcomer, 0: not */
 };
 
@@ -63,6 +64,7 @@ struct holt_link {
   struct holt_timer ack_timer;
   struct holt_timer age_timer; /* while absent */
   uint64_t absent_since_ms;
+  uint64_t redial_ms, silence_ms;            /* holt_link_pace */
   bool has_waiter;                           /* holt_link_room said HOLT_EAGAIN */
   uint64_t choked_since_ms[HOLT_LANE_COUNT]; /* 0: the lane has credit */
   struct holt_timer stall_timer;
@@ -130,6 +132,8 @@ void holt__conn_control(struct holt_conn *conn, enum holt_wire_type type, const 
 void holt__conn_dirty(struct holt_conn *conn);
 void holt__conn_flush(struct holt_conn *conn);
 void holt__conn_ping(struct holt_conn *conn);
+/* Silence after which the connection is given up. */
+uint64_t holt__conn_limit_ms(const struct holt_conn *conn);
 void holt__conn_watch(struct holt_conn *conn); /* set the timer for pings and silence */
 
 /* handshake.c */
@@ -166,6 +170,8 @@ void holt__link_merge(struct holt_link *to, struct holt_link *from);
 
 /* peer.c */
 struct holt_peer *holt__peer_new(struct holt_links *links, struct holt_link *link, const char *address);
+/* The link has another pace: a wait that is longer now ends sooner. */
+void holt__peer_pace(struct holt_peer *peer);
 void holt__peer_dial(struct holt_peer *peer);
 void holt__peer_rest(struct holt_peer *peer);
 /* The attempt or the link ended: wait, then dial again. */

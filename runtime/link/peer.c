@@ -5,6 +5,8 @@
  * "Exponential Backoff And Jitter", AWS Architecture Blog, 2015). A finished handshake resets it, a bare
  * connect does not.
  * - a refusal that will not change by itself (channel, version, name) waits at least half of backoff_max.
+ * - a link with a pace of its own (holt_link_pace): the wait has that ceiling, and an attempt and its
+ * handshake each end after as much.
  * - the link is up, by whatever connection: rest until it falls. */
 #include <stdlib.h>
 
@@ -12,8 +14,22 @@
 #include "base/mem.h"
 #include "link/link_impl.h"
 
+/* The attempt, or its handshake, took too long. */
+static void give_up(struct holt_peer *peer) {
+  struct holt_err err;
+  holt_err_set(&err, HOLT_ETIMEOUT, "no link within %.3g s", (double)peer->link->redial_ms / 1000);
+  if (peer->state == HOLT_PEER_SHAKING && peer->conn != NULL)
+    holt__conn_close(peer->conn, &err, false); /* which leads to the next attempt */
+  else
+    holt__peer_retry(peer, &err);
+}
+
 static void on_timer(void *arg) {
   struct holt_peer *peer = arg;
+  if (peer->state == HOLT_PEER_DIALLING || peer->state == HOLT_PEER_SHAKING) {
+    give_up(peer);
+    return;
+  }
   holt__links_tell(peer, &(struct holt_peer_notice){.event = HOLT_PEER_RECONNECT,
                                                     .attempt = peer->attempts,
                                                     .delay_ms = peer->delay_ms});
@@ -32,6 +48,10 @@ struct holt_peer *holt__peer_new(struct holt_links *links, struct holt_link *lin
   return peer;
 }
 
+static void limit_stage(struct holt_peer *peer) {
+  if (peer->link != NULL && peer->link->redial_ms != 0) holt_timer_start(&peer->timer, peer->link->redial_ms);
+}
+
 static void on_dialled(void *arg, struct holt_stream *stream, const struct holt_err *err) {
   struct holt_peer *peer = arg;
   peer->dial = NULL;
@@ -42,6 +62,7 @@ static void on_dialled(void *arg, struct holt_stream *stream, const struct holt_
   peer->state = HOLT_PEER_SHAKING;
   peer->conn = holt__conn_new(peer->links, stream, peer);
   holt__conn_say_hello(peer->conn);
+  limit_stage(peer);
   holt__links_tell(peer, &(struct holt_peer_notice){.event = HOLT_PEER_CONNECT});
 }
 
@@ -49,6 +70,7 @@ void holt__peer_dial(struct holt_peer *peer) {
   HOLT_ASSERT(peer->dial == NULL);
   HOLT_ASSERT(peer->conn == NULL);
   peer->state = HOLT_PEER_DIALLING;
+  limit_stage(peer);
   peer->dial = peer->links->transport->ops->dial(peer->links->transport, peer->address, on_dialled, peer);
 }
 
@@ -80,6 +102,9 @@ static uint64_t draw_delay_ms(struct holt_peer *peer, int code) {
   const struct holt_links_config *config = &peer->links->config;
   uint64_t cap = config->backoff_max_ms;
   uint64_t draw = holt_env_random(peer->links->env);
+  const struct holt_link *link = peer->link;
+  bool is_paced = link != NULL && link->redial_ms != 0 && (link->silence_ms != 0 || !is_lasting(code));
+  if (is_paced && link->redial_ms < cap) cap = link->redial_ms;
   if (is_lasting(code)) return cap / 2 + draw % (cap - cap / 2 + 1);
   uint32_t doublings = peer->attempts - 1;
   if (doublings < 32 && config->backoff_min_ms << doublings < cap) cap = config->backoff_min_ms << doublings;
@@ -103,6 +128,13 @@ void holt__peer_retry(struct holt_peer *peer, const struct holt_err *err) {
       .event = HOLT_PEER_BACKOFF, .attempt = peer->attempts, .delay_ms = peer->delay_ms};
   if (err != NULL) notice.err = *err;
   holt__links_tell(peer, &notice);
+}
+
+void holt__peer_pace(struct holt_peer *peer) {
+  uint64_t redial_ms = peer->link->redial_ms;
+  if (peer->state != HOLT_PEER_WAITING || redial_ms == 0 || peer->delay_ms <= redial_ms) return;
+  peer->delay_ms = holt_env_random(peer->links->env) % (redial_ms + 1);
+  holt_timer_start(&peer->timer, peer->delay_ms);
 }
 
 void holt__peer_end(struct holt_peer *peer) {

@@ -277,23 +277,47 @@ static void check(struct run *run, uint64_t seed) {
              verdict.why);
 }
 
+static void fail_to_work(const struct run *run, uint64_t seed, int i, const char *what) {
+  struct holt_cluster_status s;
+  holt_cluster_status(cluster_of(run->room, i), &s);
+  fail_msg("seed %llu: %s %s (%s, %s of '%s', term %llu, commit %llu, applied %llu of %llu)",
+           (unsigned long long)seed, run->room->stations[i].name, what, s.state, s.role, s.leader,
+           (unsigned long long)s.term, (unsigned long long)s.commit, (unsigned long long)s.applied,
+           (unsigned long long)s.last);
+}
+
+static bool is_member(const struct run *run, int i) {
+  struct holt_cluster_status s;
+  if (run->room->stations[i].node == NULL) return false;
+  holt_cluster_status(cluster_of(run->room, i), &s);
+  return strcmp(s.state, "member") == 0;
+}
+
+/* Long enough for whoever dials to have long pauses between its attempts. */
+static void part_all(struct run *run, uint64_t ms) {
+  for (int a = 0; a < run->count; a++)
+    for (int b = 0; b < a; b++) cut_between(run, a, b, true, false);
+  let_pass(run, ms, false);
+}
+
+/* All members write again within two election time-outs and a second of the healing. Who was started anew
+ * may take longer: it has to find its place, or its files, first. */
 static void recover(struct run *run, uint64_t seed) {
+  struct waiting waits[8] = {0};
+  bool were_dead = false;
+  if (seed % 4 == 1) part_all(run, 65000);
+  for (int i = 0; i < run->count; i++) were_dead |= !is_member(run, i);
   heal(run);
   restart_dead(run);
-  let_pass(run, 60000, false); /* dials back off to half a minute */
+  uint64_t healed = holt_sim_now_ms(run->room->sim), bound = were_dead ? 20000 : 2 * 500 + 1000;
+  for (int i = 0; i < run->count; i++) begin_set(run->room, i, &waits[i], "after", "1", 20000);
   for (int i = 0; i < run->count; i++) {
-    struct waiting w = {0};
-    begin_set(run->room, i, &w, "after", "1", 20000);
-    if (!wait(run->room, &w, 20200) || w.code != 0) {
-      struct holt_cluster_status s;
-      holt_cluster_status(cluster_of(run->room, i), &s);
-      fail_msg("seed %llu: %s does not work again: %s (%s, %s of '%s', term %llu, commit %llu, applied %llu "
-               "of %llu)",
-               (unsigned long long)seed, run->room->stations[i].name, holt_err_word(w.code), s.state, s.role,
-               s.leader, (unsigned long long)s.term, (unsigned long long)s.commit,
-               (unsigned long long)s.applied, (unsigned long long)s.last);
-    }
-    holt_writer_free(&w.answer);
+    while (wait(run->room, &waits[i], 20200) && waits[i].code == HOLT_EBUSY && /* surely not done */
+           holt_sim_now_ms(run->room->sim) < healed + bound)
+      begin_set(run->room, i, &waits[i], "after", "1", 20000);
+    if (waits[i].code != 0) fail_to_work(run, seed, i, holt_err_word(waits[i].code));
+    if (holt_sim_now_ms(run->room->sim) > healed + bound) fail_to_work(run, seed, i, "writes again too late");
+    holt_writer_free(&waits[i].answer);
   }
   assert_same_state(run->room, run->count);
 }

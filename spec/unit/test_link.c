@@ -133,6 +133,31 @@ static void silence_ends_a_link_and_healing_brings_it_back(void **state) {
   assert_heard(&n1, 1, 3);
 }
 
+static void a_link_with_a_pace_of_its_own_is_missed_and_met_again_within_it(void **state) {
+  (void)state;
+  start_pair();
+  holt_sim_run(room, 1000);
+  struct holt_link *link = holt_links_first(holt_node_links(n1.node));
+  holt_link_pace(link, 200, 400);
+  holt_sim_run(room, 3000);
+  assert_int_equal(n1.notices[HOLT_PEER_DISCONNECT], 0); /* idle, but answered */
+  holt_sim_cut(room, "n0", "n1", true);
+  holt_sim_cut(room, "n1", "n0", true);
+  holt_sim_run(room, 600);
+  assert_int_equal(n1.notices[HOLT_PEER_DISCONNECT], 1);
+  assert_int_equal(n0.notices[HOLT_PEER_DISCONNECT], 0); /* its own limit is the general one */
+  holt_sim_run(room, 60000);
+  assert_in_range(n1.notices[HOLT_PEER_BACKOFF], 100, 600); /* a dial that hangs is given up as well */
+  holt_sim_cut(room, "n0", "n1", false);
+  holt_sim_cut(room, "n1", "n0", false);
+  holt_sim_run(room, 500);
+  assert_true(status_of(&n1).is_up);
+  holt_link_pace(link, 0, 0);
+  holt_sim_cut(room, "n0", "n1", true);
+  holt_sim_run(room, 1500);
+  assert_true(status_of(&n1).is_up); /* as before */
+}
+
 static void a_half_open_connection_is_replaced(void **state) {
   (void)state;
   start_pair();
@@ -683,6 +708,7 @@ int main(void) {
       T(a_node_of_our_own_name_is_refused),
       T(one_peer_too_many_is_refused_with_the_reason),
       T(silence_ends_a_link_and_healing_brings_it_back),
+      T(a_link_with_a_pace_of_its_own_is_missed_and_met_again_within_it),
       T(a_half_open_connection_is_replaced),
       T(an_idle_link_stays_up_by_pings),
       T(the_wait_between_attempts_grows_to_its_limit_and_is_reset_by_a_handshake),

@@ -222,12 +222,12 @@ local function member_line(member)
     end
   end
   if not member.linked then
-    words[#words + 1] = "not connected"
+    words[#words + 1] = ("not connected for %.0f s"):format(member.last_heard)
   end
   if member.lag and member.lag > 0 then
     words[#words + 1] = ("%d behind"):format(member.lag)
   end
-  if member.last_heard and member.last_heard > 1 then
+  if member.linked and member.last_heard and member.last_heard > 1 then
     words[#words + 1] = ("silent for %.0f s"):format(member.last_heard)
   end
   return ("%-16s %-8s %-22s %s"):format(member.name or "?", member.role, member.address or "", table.concat(words, ", "))
@@ -290,7 +290,7 @@ local function print_cluster(status)
     local missing = {}
     for _, member in ipairs(status.members) do
       if member.role == "voter" and not member.linked then
-        missing[#missing + 1] = member.name
+        missing[#missing + 1] = ("%s for %.0f s"):format(member.name, member.last_heard)
       end
     end
     term.print(

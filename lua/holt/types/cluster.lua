@@ -16,7 +16,7 @@ local Node = {}
 ---@field voter? boolean false: receives everything, counts nowhere.
 ---@field priority? integer 0 to 10: the highest stand for election first.
 ---@field snapshot_threshold? integer Entries after which the log is cut behind a snapshot.
----@field max_entry_bytes? integer Larger operations are refused (too_large).
+---@field max_entry_bytes? integer Larger operations are refused (too_large); at most 7 MiB.
 
 ---@class holt.ReadOptions
 ---@field linearizable? boolean See everything that was acknowledged anywhere before.
@@ -52,7 +52,7 @@ function Node:barrier(timeout) end
 ---@return holt.Error? err
 function Node:applied(timeout) end
 
----name id address role self leader linked can_lead; at the leader also match lag last_heard
+---name id address role self leader linked can_lead; at the leader also match lag; last_heard there, and where not linked (seconds)
 ---@return table[]|nil
 ---@return holt.Error? err
 function Node:members() end
