@@ -384,6 +384,21 @@ describe("a journal", function()
     b:wait_for("names { filter = { 'A', 'B' } } == 'B'")
   end)
 
+  it("carries the largest entry that max_entry_bytes may allow; a larger one is refused, and the journal goes on", function()
+    local most = 4 << 20
+    local script = SCRIPT:gsub('codec = "json" }', "codec = 'raw', max_entry_bytes = " .. most .. " }")
+    local a = start("a", { listen = "127.0.0.1:0", script = script })
+    local b = start("b", { connect = { a }, script = script })
+    for i = 0, 2 do
+      assert.matches("^%x+$", (a:eval(("return log:emit('A', ('x'):rep(%d))"):format(most - 5200 - i), 20)))
+      for _, more in ipairs({ -100, 100, most }) do
+        local code = a:eval(("local _, err = log:emit('A', ('x'):rep(%d)) return err.code"):format(most + more), 20)
+        assert.equal("too_large", code)
+      end
+    end
+    b:wait_for("names { filter = 'A' } == 'A A A'", 20)
+  end)
+
   it("keeps as many entries as it was told to", function()
     local a = start("a", { script = SCRIPT:gsub("codec = \"json\" }", "codec = 'json', keep = { entries = 100 } }") })
     a:eval("for i = 1, 2000 do holt.go(log.emit, log, 'A', i) end")

@@ -240,6 +240,8 @@ int holt_journal_open(struct holt_journals *all, const struct holt_journal_confi
   if (len == 0 || len > HOLT_BOOK_NAME_MAX)
     return holt_err_set(err, HOLT_EINVAL, "the name of a journal has 1 to %d bytes, this one has %zu",
                         HOLT_BOOK_NAME_MAX, len);
+  if (config->entry_bytes_max > HOLT_JOURNAL_ENTRY_MAX)
+    return holt_err_set(err, HOLT_EINVAL, "max_entry_bytes may be %u at most", HOLT_JOURNAL_ENTRY_MAX);
   struct holt_journal *j = find(all, config->name);
   if (j == NULL) {
     int rc = holt__journals_open_store(all, err);

@@ -67,12 +67,15 @@ void holt_journals_room(struct holt_journals *journals);
 
 /* --- One journal ---------------------------------------------------------------------------------------- */
 
+#define HOLT_JOURNAL_ENTRY_MAX (4u << 20) /* a run of one entry, which is written and sent as a whole */
+
 struct holt_journal_config {
   const char *name; /* 1 to 255 bytes; holders of one name exchange what they have; copied */
   /* The directory keys (see holt_journal_status.id) whose entries are taken; 0: everybody's. Copied. */
   const uint8_t (*authors)[32];
   size_t author_count;
-  uint32_t entry_bytes_max; /* 0: 1 MiB */
+  uint32_t
+      entry_bytes_max; /* encoded; 0: 1 MiB; at most HOLT_JOURNAL_ENTRY_MAX, and the same for all holders */
   /* Keep at most so much; what is older goes. 0: no limit. */
   uint64_t keep_ms, keep_entries, keep_bytes;
 };

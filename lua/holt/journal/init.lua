@@ -17,7 +17,7 @@ local RULES = {
   codec = { "string|table" },
   authors = { "list" },
   keep = { "table" },
-  max_entry_bytes = { "integer", min = 1024, max = 64 * 1024 * 1024 },
+  max_entry_bytes = { "integer", min = 8192, max = 4 * 1024 * 1024 },
   announce = { "boolean" },
   redial = { "boolean" },
 }

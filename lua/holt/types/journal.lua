@@ -7,7 +7,7 @@
 ---@field codec? "json"|"msgpack"|"raw"|holt.CustomCodec Without a schema: of messages that have no codec of their own. raw.
 ---@field authors? string[] Only entries of these holders (`log.id`) are taken; everybody's.
 ---@field keep? { time?: number, entries?: integer, bytes?: integer } What is older or more goes; everything is kept.
----@field max_entry_bytes? integer 1 MiB
+---@field max_entry_bytes? integer Of one entry with what it says of itself (at most 5 KiB), at most 4 MiB; the same for all holders (1 MiB)
 ---@field announce? boolean Whether an `EventPeer` says where this node listens. True.
 ---@field redial? boolean Whether peers that were connected once are dialled at the start. True.
 
