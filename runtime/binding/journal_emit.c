@@ -6,6 +6,7 @@
  * - Not written (disk full, closed): nil, err.
  * - Too few other holders in time: nil, timeout; err.hash tells the entry, which is durable here, and
  * err.holders how many others have it.
+ * - The journal is closed meanwhile: nil, closed, with the same two once it is durable here.
  * - The task is canceled: nobody waits any more; the entry is written all the same. */
 #include <stdlib.h>
 #include <string.h>
@@ -21,6 +22,7 @@ struct journal_emit {
   struct lua_journal *journal; /* counted */
   struct holt_timer timer;     /* used with a deadline only */
   bool is_open;                /* the journal has it */
+  bool is_shut, is_durable;    /* the journal was closed before its answer; it is on the disk here */
   int code;
   uint8_t hash[32];
 };
@@ -60,23 +62,18 @@ static void on_deadline(void *arg) {
 void holt__journal_emits_shut(struct lua_journal *journal) {
   HOLT_LIST_EACH(&journal->emits, at, next) {
     struct journal_emit *emit = HOLT_CONTAINER(at, struct journal_emit, list);
+    emit->is_shut = true; /* it is written all the same */
+    emit->is_durable = holt_journal_emit_is_durable(&emit->emit);
     if (emit->is_open) holt_journal_emit_cancel(journal->journal, &emit->emit);
     on_written(emit, HOLT_ECLOSED, NULL);
   }
 }
 
-static int fail_late(lua_State *L, const struct holt_journal_emit *told) {
-  struct holt_err err;
-  if (told->number == 0) {
-    holt_err_set(&err, HOLT_ETIMEOUT, "emit: not on the disk in time; it is still being written");
-    return holt_lua_fail(L, &err);
-  }
-  holt_err_set(&err, HOLT_ETIMEOUT,
-               "emit: on the disk here, but at %u of the %u other holders that were asked for", told->have,
-               told->holders);
+/* With the entry's hash, and at how many other holders it is. */
+static int fail_named(lua_State *L, const struct holt_err *err, const struct holt_journal_emit *told) {
   char hash[HOLT__HEX];
   holt__write_hex(hash, told->hash);
-  int count = holt_lua_fail(L, &err);
+  int count = holt_lua_fail(L, err);
   lua_pushlstring(L, hash, 64);
   lua_setfield(L, -2, "hash");
   lua_pushinteger(L, told->have);
@@ -84,14 +81,41 @@ static int fail_late(lua_State *L, const struct holt_journal_emit *told) {
   return count;
 }
 
+static int fail_late(lua_State *L, const struct holt_journal_emit *told, bool is_durable) {
+  struct holt_err err;
+  if (!is_durable) {
+    holt_err_set(&err, HOLT_ETIMEOUT, "emit: not on the disk in time; it is still being written");
+    return told->number == 0 ? holt_lua_fail(L, &err) : fail_named(L, &err, told);
+  }
+  holt_err_set(&err, HOLT_ETIMEOUT,
+               "emit: on the disk here, but at %u of the %u other holders that were asked for", told->have,
+               told->holders);
+  return fail_named(L, &err, told);
+}
+
+static int fail_shut(lua_State *L, const struct holt_journal_emit *told, bool is_durable) {
+  struct holt_err err;
+  if (is_durable)
+    holt_err_set(&err, HOLT_ECLOSED,
+                 "emit: closed; it is on the disk here, and was at %u of the %u other holders that were "
+                 "asked for",
+                 told->have, told->holders);
+  else
+    holt_err_set(&err, HOLT_ECLOSED, "emit: closed before it was on the disk; it is still being written");
+  return told->number == 0 ? holt_lua_fail(L, &err) : fail_named(L, &err, told);
+}
+
 static int emit_finish(lua_State *L, struct holt_wait *wait) {
   struct journal_emit *emit = HOLT_CONTAINER(wait, struct journal_emit, wait);
   struct holt_journal_emit told = emit->emit;
   int code = emit->code;
+  bool is_shut = emit->is_shut;
+  bool is_durable = is_shut ? emit->is_durable : holt_journal_emit_is_durable(&told);
   char hash[HOLT__HEX];
   holt__write_hex(hash, emit->hash);
   emit_free(emit);
-  if (code == HOLT_ETIMEOUT) return fail_late(L, &told);
+  if (code == HOLT_ETIMEOUT) return fail_late(L, &told, is_durable);
+  if (is_shut) return fail_shut(L, &told, is_durable);
   struct holt_err err;
   if (code != 0) {
     holt_err_set(&err, code, "emit: nothing was written: %s", holt_err_text(code));

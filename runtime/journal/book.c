@@ -20,7 +20,7 @@ enum { STATE_BYTES = 69 };
 
 /* --- Keys and values ---------------------------------------------------------------------------------- */
 
-static struct holt_buf log_key(uint8_t key[8], uint64_t arrival) {
+struct holt_buf holt__book_log_key(uint8_t key[8], uint64_t arrival) {
   holt__book_put_big(key, arrival, 8);
   return holt_buf(key, 8);
 }
@@ -63,6 +63,11 @@ int holt__book_check(struct holt_buf key, struct holt_buf *value) {
   if (value->len < 4) return HOLT_ECORRUPT;
   value->len -= 4;
   return holt_get_u32(value->data + value->len) == sum(key, *value) ? 0 : HOLT_ECORRUPT;
+}
+
+bool holt_book_is_whole(const char *table, struct holt_buf key, struct holt_buf value) {
+  (void)table;
+  return holt__book_check(key, &value) == 0;
 }
 
 int holt__book_get(struct holt_kv_txn *txn, uint32_t table, struct holt_buf key, struct holt_buf *value) {
@@ -124,9 +129,15 @@ int holt_book_get(const struct holt_book *book, struct holt_kv_txn *txn, uint64_
   struct holt_buf value;
   *out = (struct holt_book_entry){.arrival = arrival};
   if (arrival < book->now.first || arrival >= book->now.next) return HOLT_ENOTFOUND;
-  int rc = holt__book_get(txn, book->log, log_key(key, arrival), &value);
+  int rc = holt__book_get(txn, book->log, holt__book_log_key(key, arrival), &value);
   if (rc == HOLT_ENOTFOUND) return HOLT_ECORRUPT;
   return rc == 0 ? holt__book_decode(arrival, value, out) : rc;
+}
+
+bool holt_book_is_missing(const struct holt_book *book, struct holt_kv_txn *txn, uint64_t arrival) {
+  uint8_t key[8];
+  struct holt_buf value;
+  return holt_kv_get(txn, book->log, holt__book_log_key(key, arrival), &value) == HOLT_ENOTFOUND;
 }
 
 static int get_kept(const struct holt_book *book, struct holt_kv_txn *txn, uint32_t chain, uint64_t number,
@@ -216,7 +227,7 @@ static int stand(struct holt_book_scan *scan) {
     rc = holt_kv_next(scan->cursor, &key, &scan->value);
   } else if (rc == 0) {
     rc = holt_kv_cursor_open(scan->txn, scan->book->log, &scan->cursor);
-    if (rc == 0) rc = holt_kv_seek(scan->cursor, log_key(wanted, scan->next), &key, &scan->value);
+    if (rc == 0) rc = holt_kv_seek(scan->cursor, holt__book_log_key(wanted, scan->next), &key, &scan->value);
   }
   scan->found = rc == HOLT_ENOTFOUND ? UINT64_MAX : 0;
   if (rc != 0) return rc;
@@ -232,7 +243,7 @@ int holt_book_scan_next(struct holt_book_scan *scan, struct holt_book_entry *out
   if (rc == HOLT_EBUSY || rc == HOLT_EIO) return rc;
   struct holt_buf value = scan->value;
   if (rc == 0 && scan->found == scan->next) {
-    rc = holt__book_check(log_key(key, scan->next), &value);
+    rc = holt__book_check(holt__book_log_key(key, scan->next), &value);
     if (rc == 0) rc = holt__book_decode(scan->next, value, out);
     scan->next++;
     return rc;
@@ -315,8 +326,8 @@ static int put_mark(struct holt_book *book, uint64_t time_ms) {
   struct holt_book_state *d = &book->draft;
   uint8_t key[9];
   uint64_t passed = time_ms > d->time_ms ? time_ms - d->time_ms : d->time_ms - time_ms;
-  bool is_due = d->mark == 0 || d->next - d->mark >= MARK_ENTRIES || d->bytes - d->mark_bytes >= MARK_BYTES ||
-                passed >= MARK_MS;
+  bool is_due = d->mark == 0 || d->next - d->mark >= MARK_ENTRIES ||
+                d->bytes - d->mark_bytes >= book->mark_bytes || passed >= book->mark_ms;
   if (!is_due) return 0;
   d->time_ms = time_ms;
   d->mark = d->next;
@@ -344,7 +355,7 @@ static int append_one(struct holt_book *book, const struct holt_book_entry *entr
   int rc = goes_on ? 0 : holt__book_put_run(book, entry->chain, entry->number, d->next);
   if (rc != 0) return rc;
   encode(&book->buffer, entry);
-  rc = holt__book_put(book, book->log, log_key(key, d->next), true);
+  rc = holt__book_put(book, book->log, holt__book_log_key(key, d->next), true);
   if (rc != 0) return rc;
   add_fresh(book, entry->hash, d->next);
   d->bytes += book->buffer.len;
@@ -375,10 +386,10 @@ int holt_book_mend(struct holt_book *book, const struct holt_book_entry *entry) 
   HOLT_ASSERT(entry->arrival >= book->draft.first);
   HOLT_ASSERT(entry->arrival < book->draft.next);
   encode(&book->buffer, entry);
-  return holt__book_put(book, book->log, log_key(key, entry->arrival), false);
+  return holt__book_put(book, book->log, holt__book_log_key(key, entry->arrival), false);
 }
 
-static int put_state(struct holt_book *book) {
+int holt__book_put_state(struct holt_book *book) {
   const struct holt_book_state *d = &book->draft;
   struct holt_writer *w = &book->buffer;
   w->len = 0;
@@ -402,7 +413,7 @@ static bool is_state_changed(const struct holt_book *book) {
 
 int holt_book_end(struct holt_book *book) {
   HOLT_ASSERT(book->txn != NULL);
-  int rc = is_state_changed(book) ? put_state(book) : 0;
+  int rc = is_state_changed(book) ? holt__book_put_state(book) : 0;
   if (rc == 0) rc = holt__book_hash_work(book);
   book->txn = NULL;
   return rc;
@@ -453,7 +464,7 @@ static int read_state(struct holt_book *book, struct holt_kv_txn *txn) {
   return now->first == 0 || now->first > now->next ? HOLT_ECORRUPT : 0;
 }
 
-static int open_tables(struct holt_book *book, const char *name, struct holt_err *err) {
+int holt__book_open_tables(struct holt_book *book, const char *name, struct holt_err *err) {
   static const char *const suffixes[] = {"log", "runs", "hash", "state"};
   uint32_t *const tables[] = {&book->log, &book->runs, &book->hash, &book->state};
   char full[HOLT_BOOK_NAME_MAX + 8];
@@ -472,8 +483,11 @@ int holt_book_open(const struct holt_book_options *options, struct holt_book **o
   book->kv = options->kv;
   book->hash_of = options->hash;
   book->arg = options->arg;
+  book->mark_bytes =
+      options->mark_bytes == 0 || options->mark_bytes > MARK_BYTES ? MARK_BYTES : options->mark_bytes;
+  book->mark_ms = options->mark_ms == 0 || options->mark_ms > MARK_MS ? MARK_MS : options->mark_ms;
   book->flush = options->flush == 0 ? HOLT_BOOK_FLUSH : options->flush;
-  int rc = open_tables(book, options->name, err);
+  int rc = holt__book_open_tables(book, options->name, err);
   if (rc == 0) {
     rc = holt_kv_begin(book->kv, &txn);
     if (rc == 0) {

@@ -26,6 +26,9 @@ enum { HOLT_BOOK_HASH = 32, HOLT_BOOK_SIGNATURE = 64, HOLT_BOOK_NAME_MAX = 100, 
 /* The version of what is in the tables, for holt_kv_options. */
 enum { HOLT_BOOK_VERSION = 1 };
 
+/* Whether a record of a table of a book is what was once put: for holt_kv_options. */
+bool holt_book_is_whole(const char *table, struct holt_buf key, struct holt_buf value);
+
 struct holt_book;
 
 struct holt_book_options {
@@ -34,12 +37,22 @@ struct holt_book_options {
   /* The hash of an entry's bytes; called on the loop's thread. */
   void (*hash)(void *arg, struct holt_buf bytes, uint8_t out[HOLT_BOOK_HASH]);
   void *arg;
+  /* Marks for retention are made at least each so many bytes and milliseconds; 0, or more: 1 MiB, 10 s. */
+  uint64_t mark_bytes, mark_ms;
   uint32_t flush; /* hashes kept in memory until they become a run; 0: 32,768, less is for tests */
 };
 
 /* Open or make. Holds the loop up: it reads the newest 65,536 entries at most, whatever the length.
  * Errors, with a sentence: those of holt_kv_table, HOLT_ECORRUPT, HOLT_EIO. */
 int holt_book_open(const struct holt_book_options *options, struct holt_book **out, struct holt_err *err);
+/* After the store was made anew (holt_kv_rebuilds), before holt_book_open: records of the log may be missing;
+ * the indexes over it are made anew from what is there. Holds the loop up for as long as it takes to read
+ * all. As holt_book_open. */
+int holt_book_repair(const struct holt_book_options *options, struct holt_err *err);
+/* Forget all entries from `arrival` on, and all records of authors: 0. Cursors that stand behind it are put
+ * on it. For a book whose authors are not known any more: close it then, and open it anew. Holds the loop up.
+ * Errors of the store. */
+int holt_book_shorten(struct holt_book *book, uint64_t arrival, struct holt_err *err);
 /* Free it: no job of it under way. The store stays open. */
 void holt_book_close(struct holt_book *book);
 
@@ -73,6 +86,8 @@ int holt_book_get_number(const struct holt_book *book, struct holt_kv_txn *txn, 
 /* The loop only. Entries below holt_book_first are not found. HOLT_ENOTFOUND, HOLT_ECORRUPT. */
 int holt_book_find(const struct holt_book *book, struct holt_kv_txn *txn, const uint8_t hash[HOLT_BOOK_HASH],
                    uint64_t *arrival);
+/* Whether there is no record at all where one should be. */
+bool holt_book_is_missing(const struct holt_book *book, struct holt_kv_txn *txn, uint64_t arrival);
 /* What stood at `arrival`, whose entry is damaged, by its neighbours and the index; slow. HOLT_ENOTFOUND. */
 int holt_book_identify(const struct holt_book *book, struct holt_kv_txn *txn, uint64_t arrival,
                        uint32_t *chain, uint64_t *number);
@@ -138,8 +153,9 @@ void holt_book_settle(struct holt_book *book, int status);
 /* --- Retention ------------------------------------------------------------------------------------------ */
 
 /* Below which arrival everything may go so that at most so much is kept (0: no limit): exact for entries, to
- * marks of at most 4,096 entries, 1 MiB or 10 seconds for age and bytes. Times of appending that lie behind
- * `now_ms` are passed by, and one that lies before an earlier one counts as that. */
+ * marks of at most 4,096 entries, 1 MiB or 10 seconds (see holt_book_options) for age and bytes. Times of
+ * appending that lie behind `now_ms` are passed by, and one that lies before an earlier one counts as that.
+ */
 int holt_book_cut(const struct holt_book *book, struct holt_kv_txn *txn, uint64_t keep_ms,
                   uint64_t keep_entries, uint64_t keep_bytes, uint64_t now_ms, uint64_t *up_to);
 

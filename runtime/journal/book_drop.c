@@ -129,5 +129,8 @@ int holt_book_cut(const struct holt_book *book, struct holt_kv_txn *txn, uint64_
     if (!is_old && !is_over) break;
   }
   holt_kv_cursor_close(cursor);
+  /* What stands behind the last mark came before the next one was due. */
+  uint64_t last = (now->time_ms > latest ? now->time_ms : latest) + book->mark_ms;
+  if (rc == HOLT_ENOTFOUND && keep_ms != 0 && last + keep_ms <= now_ms) *up_to = now->next;
   return rc == HOLT_ENOTFOUND ? 0 : rc;
 }

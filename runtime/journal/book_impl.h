@@ -67,6 +67,7 @@ struct holt_book {
   uint32_t log, runs, hash, state;
   void (*hash_of)(void *arg, struct holt_buf bytes, uint8_t out[HOLT_BOOK_HASH]);
   void *arg;
+  uint64_t mark_bytes, mark_ms;
   uint32_t flush;
   /* The loop's; a worker only reads them. */
   struct holt_book_state now;
@@ -97,6 +98,11 @@ int holt__book_check(struct holt_buf key, struct holt_buf *value);
 int holt__book_get(struct holt_kv_txn *txn, uint32_t table, struct holt_buf key, struct holt_buf *value);
 int holt__book_decode(uint64_t arrival, struct holt_buf value, struct holt_book_entry *out);
 struct holt_buf holt__book_run_key(uint8_t key[12], uint32_t chain, uint64_t number);
+struct holt_buf holt__book_log_key(uint8_t key[8], uint64_t arrival);
+/* The tables of the book of that name, made where they are missing. */
+int holt__book_open_tables(struct holt_book *book, const char *name, struct holt_err *err);
+/* The draft. */
+int holt__book_put_state(struct holt_book *book);
 int holt__book_put_run(struct holt_book *book, uint32_t chain, uint64_t number, uint64_t arrival);
 
 /* The hash index (book_hash.c). */

@@ -2,11 +2,17 @@
  * verification.
  *
  * A damaged entry is known by its neighbours: its chain, number and hash. It is asked for everywhere; the run
- * that brings it is a duplicate to the index, and mends it here. */
+ * that brings it is a duplicate to the index, and mends it here. Of neighbours that are damaged together only
+ * the last is known, by what follows it; the run that brings it names those before it, and what that run does
+ * not reach is looked at again once it is mended.
+ *
+ * What was found is kept in a note until it is mended: the process that found it may have nobody to ask. */
 #include <stdlib.h>
 
 #include "base/mem.h"
 #include "journal/journal_impl.h"
+
+enum { NOTE_BYTES = 32768 }; /* of the note: 4,096 positions */
 
 /* The nearest entry before it that can be named. */
 static void find_before(struct holt_journal *j, struct holt__damage *damage) {
@@ -48,7 +54,9 @@ static int identify(struct holt_journal *j, struct holt__damage *damage) {
   rc = holt_book_identify(j->book, txn, damage->position, &damage->chain, &damage->number);
   holt_kv_end(txn);
   if (rc != 0) return rc;
+  if (damage->chain >= holt_dag_chain_count(j->dag)) return HOLT_ECORRUPT;
   holt_dag_chain(j->dag, damage->chain, &chain);
+  if (damage->number > chain.tip) return HOLT_ECORRUPT;
   holt_dag_author(j->dag, chain.author, &author);
   memcpy(damage->ref.author, author.key, sizeof author.key);
   damage->ref.number = damage->number;
@@ -56,18 +64,78 @@ static int identify(struct holt_journal *j, struct holt__damage *damage) {
   return holt__damage_hash(j, damage->chain, damage->number, damage->ref.hash);
 }
 
+static void ask_everybody(struct holt_journal *j, const struct holt__damage *damage) {
+  HOLT_LIST_EACH(&j->exchanges, at, next)
+  holt__exchange_ask_again(j, HOLT_CONTAINER(at, struct holt__exchange, node), &damage->ref, &damage->before);
+}
+
+/* Those that nothing named so far: perhaps what follows them is whole now. */
+static void identify_again(struct holt_journal *j) {
+  HOLT_LIST_EACH(&j->damages, at, next) {
+    struct holt__damage *damage = HOLT_CONTAINER(at, struct holt__damage, node);
+    if (damage->is_known || identify(j, damage) != 0) continue;
+    damage->is_known = true;
+    ask_everybody(j, damage);
+  }
+}
+
+/* The positions, for the next start. */
+static void remember(struct holt_journal *j) {
+  struct holt_writer w = {0};
+  HOLT_LIST_EACH(&j->damages, at, next)
+  if (w.len < NOTE_BYTES) holt_write_u64(&w, HOLT_CONTAINER(at, struct holt__damage, node)->position);
+  holt_journal_set_note(j, HOLT__DAMAGED_NOTE, holt_buf(w.data, w.len));
+  holt_writer_free(&w);
+}
+
+void holt__journals_look_damage(struct holt_journal *j) {
+  struct holt_err err;
+  if (j->all->is_damage_told || !holt_kv_is_damaged(j->all->kv)) return;
+  j->all->is_damage_told = true;
+  holt_err_set(&err, HOLT_ECORRUPT,
+               "the store in '%s' has damaged pages: start the node again, and it is made anew from what can "
+               "be read; the rest comes from linked holders",
+               holt_kv_path(j->all->kv));
+  holt__journal_tell(j, HOLT_JOURNAL_DISK_ERROR, "", 0, &err);
+}
+
+/* A whole page may have become another that looks like one. */
+static void look_missing(struct holt_journal *j, uint64_t position) {
+  struct holt_kv_txn *txn;
+  if (j->knows_missing || holt_kv_begin(j->all->kv, &txn) != 0) return;
+  if (holt_book_is_missing(j->book, txn, position)) holt_kv_suspect(j->all->kv);
+  holt_kv_end(txn);
+}
+
 void holt__journal_damaged(struct holt_journal *j, uint64_t position) {
   HOLT_LIST_EACH(&j->damages, at, next)
   if (HOLT_CONTAINER(at, struct holt__damage, node)->position == position) return;
+  HOLT_LIST_EACH(&j->commit.mends, at, next) /* it is being mended */
+  if (HOLT_CONTAINER(at, struct holt__damage, node)->position == position) return;
+  look_missing(j, position);
+  holt__journals_look_damage(j);
   struct holt__damage *damage = holt_alloc(sizeof *damage);
   damage->position = position;
   damage->is_known = identify(j, damage) == 0;
   holt_list_push(&j->damages, &damage->node);
   j->counts.damaged++;
+  remember(j);
   holt__journal_tell(j, HOLT_JOURNAL_DAMAGED, "", position, NULL);
-  if (!damage->is_known) return;
-  HOLT_LIST_EACH(&j->exchanges, at, next)
-  holt__exchange_ask_again(j, HOLT_CONTAINER(at, struct holt__exchange, node), &damage->ref, &damage->before);
+  if (damage->is_known) ask_everybody(j, damage);
+}
+
+void holt__damages_load(struct holt_journal *j) {
+  struct holt_writer kept = {0};
+  struct holt_err err;
+  if (holt_journal_note(j, HOLT__DAMAGED_NOTE, &kept) != 0) return;
+  j->knows_missing = true;
+  for (size_t i = 0; i + 8 <= kept.len; i += 8) {
+    uint64_t position = holt_get_u64(kept.data + i);
+    if (position >= holt_book_first(j->book)) holt_journal_verify(j, &position, 1, &err);
+  }
+  j->knows_missing = false;
+  remember(j); /* some may be dropped by now */
+  holt_writer_free(&kept);
 }
 
 /* Of whoever we meet later. */
@@ -79,15 +147,47 @@ void holt__damages_ask(struct holt_journal *j, struct holt__exchange *x) {
   }
 }
 
-/* A checked run that brought nothing new: perhaps what is damaged here. */
-void holt__damages_look(struct holt_journal *j, const struct holt_dag_run *run) {
+/* The place of the damaged entry in the run; UINT32_MAX: it is not in it. */
+static uint32_t place_in(const struct holt_journal *j, const struct holt_dag_run *run,
+                         const struct holt__damage *damage) {
+  struct holt_dag_chain chain;
+  struct holt_dag_author author;
+  if (damage->number < run->first || damage->number - run->first >= run->count) return UINT32_MAX;
+  holt_dag_chain(j->dag, damage->chain, &chain);
+  holt_dag_author(j->dag, chain.author, &author);
+  if (memcmp(author.key, run->author, sizeof author.key) != 0) return UINT32_MAX;
+  return (uint32_t)(damage->number - run->first);
+}
+
+/* A checked run has one history: an entry in it that we know names those before it. */
+static void learn(struct holt_journal *j, const struct holt_dag_run *run) {
+  uint32_t chain = 0, upto = 0; /* places below `upto` are of `chain` */
   HOLT_LIST_EACH(&j->damages, at, next) {
     struct holt__damage *damage = HOLT_CONTAINER(at, struct holt__damage, node);
-    uint64_t i = damage->number - run->first;
-    if (!damage->is_known || damage->bytes.len > 0 || damage->number < run->first || i >= run->count)
+    uint32_t i = damage->is_known ? place_in(j, run, damage) : UINT32_MAX;
+    if (i == UINT32_MAX || i < upto || memcmp(run->items[i].hash, damage->ref.hash, HOLT_DAG_HASH) != 0)
       continue;
-    if (memcmp(run->items[i].hash, damage->ref.hash, HOLT_DAG_HASH) != 0) continue;
-    struct holt_buf entry = holt_dag_run_entry(run, (uint32_t)i);
+    chain = damage->chain;
+    upto = i;
+  }
+  if (upto == 0) return;
+  HOLT_LIST_EACH(&j->damages, at, next) {
+    struct holt__damage *damage = HOLT_CONTAINER(at, struct holt__damage, node);
+    uint32_t i = damage->is_known || damage->chain != chain ? UINT32_MAX : place_in(j, run, damage);
+    if (i >= upto) continue;
+    memcpy(damage->ref.hash, run->items[i].hash, HOLT_DAG_HASH);
+    damage->is_known = true;
+  }
+}
+
+/* A checked run that brought nothing new: perhaps what is damaged here. */
+void holt__damages_look(struct holt_journal *j, const struct holt_dag_run *run) {
+  learn(j, run);
+  HOLT_LIST_EACH(&j->damages, at, next) {
+    struct holt__damage *damage = HOLT_CONTAINER(at, struct holt__damage, node);
+    uint32_t i = damage->is_known && damage->bytes.len == 0 ? place_in(j, run, damage) : UINT32_MAX;
+    if (i == UINT32_MAX || memcmp(run->items[i].hash, damage->ref.hash, HOLT_DAG_HASH) != 0) continue;
+    struct holt_buf entry = holt_dag_run_entry(run, i);
     holt_write_bytes(&damage->bytes, entry.data, entry.len);
     damage->is_signed = i + 1 == run->count;
     memcpy(damage->signature, run->signature, sizeof damage->signature);
@@ -97,6 +197,7 @@ void holt__damages_look(struct holt_journal *j, const struct holt_dag_run *run) 
 
 /* The worker gets them for itself: the loop may find others meanwhile. */
 void holt__damages_collect(struct holt_journal *j) {
+  if (holt_kv_is_damaged(j->all->kv)) return; /* not into a damaged page: the next start makes them anew */
   HOLT_LIST_EACH(&j->damages, at, next) {
     if (HOLT_CONTAINER(at, struct holt__damage, node)->bytes.len == 0) continue;
     holt_list_remove(at);
@@ -140,7 +241,10 @@ void holt__damages_settle(struct holt_journal *j, int status) {
   HOLT_LIST_EACH(&mended, at, next)
   holt__journal_tell(j, HOLT_JOURNAL_MENDED, "", HOLT_CONTAINER(at, struct holt__damage, node)->position,
                      NULL);
+  if (holt_list_is_empty(&mended)) return;
   holt__damages_free(&mended);
+  identify_again(j);
+  remember(j);
 }
 
 /* --- Verification -----------------------------------------------------------------------------------------

@@ -77,6 +77,11 @@ void holt__journal_tell_cut(struct holt_journal *j, uint32_t author_number) {
 
 static void on_turn(void *arg) {
   struct holt_journal *j = arg;
+  if (j->report.code != 0 && j->opens > 0) {
+    struct holt_err report = j->report;
+    j->report.code = 0;
+    holt__journal_tell(j, HOLT_JOURNAL_DISK_ERROR, "", 0, &report);
+  }
   holt__write_turn(j);
   holt__exchange_turn(j);
 }
@@ -102,25 +107,35 @@ int holt__journal_hash_at(void *arg, uint32_t chain, uint64_t number, uint8_t ou
 /* --- Opening ----------------------------------------------------------------------------------------------
  */
 
+struct loading {
+  struct holt_dag *dag;
+  uint32_t next;
+};
+
 static int load_author(void *arg, struct holt_buf key, struct holt_buf record) {
-  (void)key; /* they come in order */
-  return record.data == NULL ? HOLT_ECORRUPT : holt_dag_load(arg, record);
+  struct loading *l = arg;
+  uint8_t wanted[4]; /* they come in order */
+  struct holt_buf expected = holt_book_author_key(l->next++, wanted);
+  bool is_next = key.len == expected.len && memcmp(key.data, expected.data, key.len) == 0;
+  return record.data == NULL || !is_next ? HOLT_ECORRUPT : holt_dag_load(l->dag, record);
 }
 
 static int load_dag(struct holt_journal *j, struct holt_err *err) {
   j->dag = holt_dag_new(&j->options);
+  struct loading loading = {.dag = j->dag};
   struct holt_kv_txn *txn;
   int rc = holt_kv_begin(j->all->kv, &txn);
   if (rc == 0) {
-    rc = holt_book_records(j->book, txn, HOLT_BOOK_AUTHOR, load_author, j->dag);
+    rc = holt_book_records(j->book, txn, HOLT_BOOK_AUTHOR, load_author, &loading);
     holt_kv_end(txn);
   }
   if (rc == 0) rc = holt_dag_loaded(j->dag);
   if (rc != 0)
-    return holt_err_set(err, rc,
-                        "journal '%s': what is kept about its authors is damaged; move %s away and fetch "
-                        "the entries from other holders",
-                        j->name, holt_kv_path(j->all->kv));
+    return holt_err_set(
+        err, rc,
+        "journal '%s': what is kept about its authors is damaged; begin again (the store in '%s' is "
+        "made anew from what can be read)",
+        j->name, holt_kv_path(j->all->kv));
   return 0;
 }
 
@@ -164,6 +179,10 @@ static void on_save(void *arg) {
   holt__journal_stir(j);
 }
 
+static void on_keep(void *arg) {
+  holt__journal_stir(arg);
+}
+
 static struct holt_journal *find(struct holt_journals *all, const char *name) {
   HOLT_LIST_EACH(&all->journals, at, next) {
     struct holt_journal *j = HOLT_CONTAINER(at, struct holt_journal, node);
@@ -204,6 +223,7 @@ static struct holt_journal *journal_new(struct holt_journals *all, const struct 
   j->loop_crypto = holt_crypto_new();
   j->chain = holt__journals_new_chain(all);
   holt_timer_init(&j->save, all->env, on_save, j);
+  holt_timer_init(&j->keep, all->env, on_keep, j);
   holt_post_init(&j->turn, on_turn, j);
   return j;
 }
@@ -233,6 +253,36 @@ void holt__journal_free(struct holt_journal *j) {
   free(j);
 }
 
+static int load(struct holt_journal *j, struct holt_err *err) {
+  struct holt_book_options options = {
+      .kv = j->all->kv, .name = j->name, .hash = dag_hash, .arg = j->loop_crypto};
+  holt__keep_marks(j, &options);
+  int rc = holt_book_open(&options, &j->book, err);
+  if (rc == 0) rc = holt__repair_look(j, &options, err);
+  if (rc == 0) rc = load_dag(j, err);
+  if (j->is_repaired && j->book != NULL && (rc == 0 || rc == HOLT_ECORRUPT))
+    rc = holt__repair(j, &options, rc, err);
+  if (rc != 0) return rc;
+  holt_list_push(&j->all->journals, &j->node);
+  holt__damages_load(j);
+  holt__keep_soon(j);
+  return 0;
+}
+
+static int open_new(struct holt_journals *all, const struct holt_journal_config *config,
+                    struct holt_journal **out, struct holt_err *err) {
+  int rc = holt__journals_open_store(all, err);
+  if (rc != 0) return rc;
+  struct holt_journal *j = *out = journal_new(all, config);
+  rc = load(j, err);
+  if (rc == 0) return 0;
+  holt_timer_stop(&j->save);
+  holt_timer_stop(&j->keep);
+  holt_post_cancel(&j->turn);
+  holt__journal_free(j);
+  return rc;
+}
+
 int holt_journal_open(struct holt_journals *all, const struct holt_journal_config *config,
                       struct holt_journal **out, struct holt_err *err) {
   size_t len = strlen(config->name);
@@ -244,19 +294,9 @@ int holt_journal_open(struct holt_journals *all, const struct holt_journal_confi
     return holt_err_set(err, HOLT_EINVAL, "max_entry_bytes may be %u at most", HOLT_JOURNAL_ENTRY_MAX);
   struct holt_journal *j = find(all, config->name);
   if (j == NULL) {
-    int rc = holt__journals_open_store(all, err);
+    int rc = open_new(all, config, &j, err);
+    if (rc == HOLT_ECORRUPT && holt__journals_close_damaged(all)) rc = open_new(all, config, &j, err);
     if (rc != 0) return rc;
-    j = journal_new(all, config);
-    struct holt_book_options options = {
-        .kv = all->kv, .name = j->name, .hash = dag_hash, .arg = j->loop_crypto};
-    rc = holt_book_open(&options, &j->book, err);
-    if (rc == 0) rc = load_dag(j, err);
-    if (rc != 0) {
-      holt_timer_stop(&j->save);
-      holt__journal_free(j);
-      return rc;
-    }
-    holt_list_push(&all->journals, &j->node);
   }
   if (j->opens++ == 0) HOLT_LIST_EACH(&all->stations, at, next) {
       struct holt__station *station = HOLT_CONTAINER(at, struct holt__station, node);
@@ -285,6 +325,7 @@ bool holt__journal_is_idle(const struct holt_journal *j) {
 void holt__journal_kill(struct holt_journal *j) {
   j->is_dead = true;
   holt_timer_stop(&j->save);
+  holt_timer_stop(&j->keep);
   holt_post_cancel(&j->turn);
   holt__journal_bury(j);
 }

@@ -31,7 +31,9 @@ enum holt_journal_event {
                          */
   HOLT_JOURNAL_MENDED,  /* `number`: its position */
   HOLT_JOURNAL_SYNCED,  /* `text`: we have all that this holder has told us of; once a connection */
-  HOLT_JOURNAL_DISK_ERROR /* `err`; writes are refused until it is over (full), or for good */
+  HOLT_JOURNAL_DISK_ERROR /* `err`; writes are refused until it is over (full), or for good (I/O).
+                             HOLT_ECORRUPT: pages of the store are damaged, or it was made anew for that at
+                             this start; the sentence says which */
 };
 
 struct holt_journal;
@@ -109,6 +111,8 @@ struct holt_journal_emit {
  * bytes), HOLT_ETOOLARGE, HOLT_ECLOSED, HOLT_EBUSY (64 MiB wait to be written: wait for some of it). */
 int holt_journal_emit(struct holt_journal *journal, struct holt_journal_emit *emit, struct holt_buf name,
                       struct holt_buf payload);
+/* Whether an emit that has not been answered is on the disk here, and waits for other holders. */
+bool holt_journal_emit_is_durable(const struct holt_journal_emit *emit);
 /* Forget the caller; the entry is written all the same. */
 void holt_journal_emit_cancel(struct holt_journal *journal, struct holt_journal_emit *emit);
 

@@ -154,6 +154,9 @@ struct holt_journal {
   struct holt_list node;
   unsigned opens; /* times it was opened and not closed */
   bool is_closing, is_dead, is_full, is_broken, is_save_due;
+  bool is_repaired;       /* at this opening */
+  bool knows_missing;     /* what is found to be missing now was known to be */
+  struct holt_err report; /* to be told at the first turn, if its code is not 0 */
   char name[256];
   struct holt_dag_options options;
   uint8_t *authors;                                        /* of options */
@@ -180,7 +183,7 @@ struct holt_journal {
   uint64_t durable; /* number of the last own entry that is */
 
   struct holt_list cursors, notes; /* cursors: all; notes: those that wait to be written */
-  struct holt_timer save;
+  struct holt_timer save, keep;
   struct holt_list exchanges, damages;
   struct holt_post turn;                 /* work put off to the end of the turn */
   char (*node_names)[HOLT_NAME_MAX + 1]; /* by author number, "" while unknown */
@@ -202,6 +205,7 @@ struct holt_journals {
   struct holt_list stations;
   struct holt_list compactions; /* struct holt_journal_compaction: who waits for the one under way */
   bool is_compacting;
+  bool is_damage_told;   /* of its pages */
   uint64_t bytes_before; /* it */
   uint64_t last_source;
   bool is_closing, is_dead;
@@ -226,6 +230,11 @@ int holt__journal_reload(struct holt_journal *journal, struct holt_err *err);
 void holt__journal_kill(struct holt_journal *journal);
 void holt__journal_bury(struct holt_journal *journal);
 void holt__journal_free(struct holt_journal *journal);
+
+/* journals.c */
+/* Close a store whose pages are damaged, so that its next opening makes it anew; false: others use it, or it
+ * is in order. */
+bool holt__journals_close_damaged(struct holt_journals *all);
 
 /* write.c */
 uint32_t holt__entry_overhead(void);
@@ -283,12 +292,20 @@ void holt__journal_take(struct holt_journal *journal, const struct holt_dag_resu
 /* keep.c */
 /* Retention: true when the next commit drops entries. */
 bool holt__keep_look(struct holt_journal *journal);
+/* How fine the book's marks must be; and look in a while, also if nothing is written until then. */
+void holt__keep_marks(const struct holt_journal *journal, struct holt_book_options *options);
+void holt__keep_soon(struct holt_journal *journal);
 /* A message with horizons of authors from *author on; false: there are none (left). */
 bool holt__keep_horizon(struct holt_journal *journal, uint32_t *author, struct holt_writer *out);
 int holt__journal_horizon_told(struct holt_journal *journal, const struct holt__station *station,
                                const struct holt_dag_message *message);
 
 /* damage.c */
+/* Tell, once, if pages of the store are damaged: reading goes on, but it must be made anew. */
+void holt__journals_look_damage(struct holt_journal *journal);
+#define HOLT__DAMAGED_NOTE "damaged" /* positions, 8 bytes each */
+/* What was found before this start and is damaged still. */
+void holt__damages_load(struct holt_journal *journal);
 void holt__journal_damaged(struct holt_journal *journal, uint64_t position);
 /* The hash that a damaged entry must have. HOLT_ECORRUPT: not known. */
 int holt__damage_hash(struct holt_journal *journal, uint32_t chain, uint64_t number,
@@ -299,6 +316,14 @@ void holt__damages_collect(struct holt_journal *journal);
 int holt__damages_write(struct holt__commit *commit); /* on the worker */
 void holt__damages_settle(struct holt_journal *journal, int status);
 void holt__damages_free(struct holt_list *damages);
+
+/* repair.c. At the opening, with the book open: look whether the store was made anew since the last time
+ * (j->is_repaired), and if so have the book's indexes made again. */
+int holt__repair_look(struct holt_journal *journal, const struct holt_book_options *options,
+                      struct holt_err *err);
+/* Of a journal that is_repaired; `loaded`: the outcome of loading its authors. */
+int holt__repair(struct holt_journal *journal, const struct holt_book_options *options, int loaded,
+                 struct holt_err *err);
 
 /* compact.c */
 /* Nobody is told any more; the one under way ends soon. */

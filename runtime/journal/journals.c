@@ -1,6 +1,7 @@
 /* journals.c - all journals of a node: their store, the directory's key, and the neighbours' messages.
  *
- * - The store is opened with the first journal. Its table "node" holds the directory's secret key.
+ * - The store is opened with the first journal. Its table "node" and a file beside it hold the directory's
+ * secret key.
  * - A message names its journal; one that is not open here is acknowledged and forgotten: whoever opens it
  * later asks for everything.
  * - The credit of a message goes back when it is dealt with and all before it are: a neighbour cannot have
@@ -8,6 +9,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "base/crc32c.h"
+#include "base/log.h"
 #include "base/mem.h"
 #include "journal/journal_impl.h"
 
@@ -44,40 +47,98 @@ static void draw(struct holt_env *env, uint8_t out[HOLT_KEY_BYTES]) {
   for (size_t i = 0; i < HOLT_KEY_BYTES; i += 8) holt_put_u64(out + i, holt_env_random(env));
 }
 
-static int load_key(struct holt_journals *all, struct holt_err *err) {
-  struct key_job job;
+/* The key lies in the table and, with its checksum, in a file beside the tables, which outlives them. */
+static int kept_key(struct holt_kv *kv, uint8_t seed[HOLT_KEY_BYTES]) {
+  struct holt_writer w = {0};
+  int rc = holt_kv_kept(kv, &w);
+  bool is_good = rc == 0 && w.len == HOLT_KEY_BYTES + 4 &&
+                 holt_crc32c(0, w.data, HOLT_KEY_BYTES) == holt_get_u32(w.data + HOLT_KEY_BYTES);
+  if (is_good) memcpy(seed, w.data, HOLT_KEY_BYTES);
+  memset(w.data, 0, w.len);
+  holt_writer_free(&w);
+  return is_good ? 0 : HOLT_ENOTFOUND;
+}
+
+static int keep_key(struct holt_kv *kv, const uint8_t seed[HOLT_KEY_BYTES], struct holt_err *err) {
+  uint8_t bytes[HOLT_KEY_BYTES + 4];
+  memcpy(bytes, seed, HOLT_KEY_BYTES);
+  holt_put_u32(bytes + HOLT_KEY_BYTES, holt_crc32c(0, seed, HOLT_KEY_BYTES));
+  int rc = holt_kv_keep(kv, holt_buf(bytes, sizeof bytes), err);
+  memset(bytes, 0, sizeof bytes);
+  return rc == HOLT_EUNSUPPORTED ? 0 : rc;
+}
+
+static int stored_key(struct holt_kv *kv, uint32_t table, uint8_t seed[HOLT_KEY_BYTES]) {
   struct holt_kv_txn *txn;
   struct holt_buf found;
+  int rc = holt_kv_begin(kv, &txn);
+  if (rc != 0) return rc;
+  rc = holt_kv_get(txn, table, holt_buf_text("secret key"), &found);
+  if (rc == 0 && found.len != HOLT_KEY_BYTES) rc = HOLT_ECORRUPT;
+  if (rc == 0) memcpy(seed, found.data, HOLT_KEY_BYTES);
+  holt_kv_end(txn);
+  return rc;
+}
+
+static int load_key(struct holt_journals *all, struct holt_err *err) {
+  struct key_job job;
+  uint8_t seed[HOLT_KEY_BYTES];
   int rc = holt_kv_table(all->kv, "node", &job.table, err);
-  if (rc == 0 && (rc = holt_kv_begin(all->kv, &txn)) == 0) {
-    rc = holt_kv_get(txn, job.table, holt_buf_text("secret key"), &found);
-    if (rc == 0 && found.len != sizeof job.seed) rc = HOLT_ECORRUPT;
-    if (rc == 0) memcpy(job.seed, found.data, sizeof job.seed);
-    holt_kv_end(txn);
-  }
-  if (rc == HOLT_ECORRUPT || rc == HOLT_EIO)
-    return holt_err_set(err, rc,
-                        "%s: the key of this directory cannot be read; move it away to begin a new one",
-                        holt_kv_path(all->kv));
-  if (rc == HOLT_ENOTFOUND) {
+  if (rc != 0) return rc;
+  rc = stored_key(all->kv, job.table, job.seed);
+  bool has_file = kept_key(all->kv, seed) == 0,
+       is_same = has_file && memcmp(seed, job.seed, sizeof seed) == 0;
+  if (has_file && !(rc == 0 && is_same)) {
+    memcpy(job.seed, seed, sizeof seed);
+    rc = holt_kv_run(all->kv, write_key, &job, err);
+  } else if (rc == HOLT_ENOTFOUND) {
     draw(all->env, job.seed);
     rc = holt_kv_run(all->kv, write_key, &job, err);
+  } else if (rc != 0) {
+    rc =
+        holt_err_set(err, rc, "%s: the key of this directory cannot be read; move it away to begin a new one",
+                     holt_kv_path(all->kv));
   }
+  if (rc == 0 && !has_file && keep_key(all->kv, job.seed, err) != 0)
+    holt_log(HOLT_LOG_WARN, "%s: the key has no second copy: %s", holt_kv_path(all->kv), err->message);
   if (rc == 0) all->directory_key = holt_signer_new(job.seed);
   memset(&job, 0, sizeof job);
+  memset(seed, 0, sizeof seed);
   return rc;
+}
+
+/* Tables of books, and the key's. */
+static bool is_whole(const char *table, struct holt_buf key, struct holt_buf value) {
+  if (strcmp(table, "node") != 0) return holt_book_is_whole(table, key, value);
+  return value.len == HOLT_KEY_BYTES && key.len == 10 && memcmp(key.data, "secret key", 10) == 0;
 }
 
 int holt__journals_open_store(struct holt_journals *all, struct holt_err *err) {
   if (all->kv != NULL) return 0;
-  struct holt_kv_options options = {.path = all->directory, .kind = "journal", .version = HOLT_BOOK_VERSION};
+  struct holt_kv_options options = {
+      .path = all->directory, .kind = "journal", .version = HOLT_BOOK_VERSION, .is_whole = is_whole};
   int rc = holt_kv_open(all->env, &options, &all->kv, err);
   if (rc != 0) return rc;
   rc = load_key(all, err);
-  if (rc == 0) return 0;
+  if (rc == HOLT_ECORRUPT && holt__journals_close_damaged(all)) {
+    rc = holt_kv_open(all->env, &options, &all->kv, err);
+    if (rc == 0) rc = load_key(all, err);
+  }
+  if (rc == 0 || all->kv == NULL) return rc;
   holt_kv_close(all->kv, NULL, NULL);
   all->kv = NULL;
   return rc;
+}
+
+bool holt__journals_close_damaged(struct holt_journals *all) {
+  if (all->kv == NULL || !holt_list_is_empty(&all->journals)) return false;
+  bool is_damaged = holt_kv_is_damaged(all->kv); /* it is marked now */
+  if (!is_damaged) return false;
+  holt_signer_free(all->directory_key);
+  all->directory_key = NULL;
+  holt_kv_close(all->kv, NULL, NULL);
+  all->kv = NULL;
+  return true;
 }
 
 struct holt_signer *holt__journals_new_chain(struct holt_journals *all) {

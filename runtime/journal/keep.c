@@ -8,7 +8,8 @@
 #include "base/mem.h"
 #include "journal/journal_impl.h"
 
-enum { CUT_ENTRIES = 8192, CUT_LEAST = 64, LOOK_MS = 1000 };
+enum { CUT_ENTRIES = 8192, CUT_LEAST = 64, LOOK_MS = 1000, LOOK_LATEST_MS = 60000 };
+enum { PART = 8 }; /* what is kept may be this part of it too much: marks, and what a cut is worth */
 /* Of a horizon besides its authors: directory, count, signature. */
 enum { STONE_BYTES = HOLT_DAG_KEY + 2 + HOLT_DAG_SIGNATURE + 16 };
 
@@ -27,8 +28,15 @@ static void note_cut(struct cut **cuts, size_t *count, uint32_t chain, uint64_t 
   (*cuts)[(*count)++] = (struct cut){.chain = chain, .number = number};
 }
 
-/* The last number of each chain among the entries below `up_to`. */
-static void collect(struct holt_journal *j, uint64_t up_to, struct cut **cuts, size_t *count) {
+static bool is_event(const struct holt_journal *j, const struct holt_book_entry *entry) {
+  struct holt_dag_entry found;
+  return holt_dag_entry_decode(entry->bytes, &j->options.limits, &found) == 0 && found.kind == HOLT_DAG_EVENT;
+}
+
+/* The last number of each chain among the entries below `up_to`. False: nobody's event is among them, and a
+ * cut would only make another entry that tells of it. */
+static bool collect(struct holt_journal *j, uint64_t up_to, struct cut **cuts, size_t *count) {
+  bool has_event = false;
   struct holt_book_scan scan;
   struct holt_book_entry entry;
   holt_book_scan(&scan, j->book, holt_book_first(j->book));
@@ -36,8 +44,10 @@ static void collect(struct holt_journal *j, uint64_t up_to, struct cut **cuts, s
     int rc = holt_book_scan_next(&scan, &entry);
     if ((rc != 0 && rc != HOLT_ECORRUPT) || entry.arrival >= up_to) break;
     if (rc == 0) note_cut(cuts, count, entry.chain, entry.number);
+    has_event = has_event || rc != 0 || is_event(j, &entry);
   }
   holt_book_scan_close(&scan);
+  return has_event;
 }
 
 static int by_author(const void *a, const void *b) {
@@ -80,7 +90,10 @@ static bool cut(struct holt_journal *j, uint64_t up_to) {
   size_t count = 0;
   uint32_t done = 0;
   int rc = 0;
-  collect(j, up_to, &cuts, &count);
+  if (!collect(j, up_to, &cuts, &count)) {
+    free(cuts);
+    return false;
+  }
   uint8_t *refs = holt_alloc((count + 1) * HOLT_DAG_REF);
   for (size_t i = 0; i < count && rc == 0; i++) {
     struct holt_dag_ref ref;
@@ -96,21 +109,51 @@ static bool cut(struct holt_journal *j, uint64_t up_to) {
   return rc == 0;
 }
 
+void holt__keep_marks(const struct holt_journal *j, struct holt_book_options *options) {
+  options->mark_bytes = j->keep_bytes / PART + (j->keep_bytes > 0);
+  options->mark_ms = j->keep_ms / PART + (j->keep_ms > 0);
+}
+
+static bool has_limit(const struct holt_journal *j) {
+  return j->keep_ms > 0 || j->keep_entries > 0 || j->keep_bytes > 0;
+}
+
+void holt__keep_soon(struct holt_journal *j) {
+  if (has_limit(j) && !holt_timer_is_active(&j->keep)) holt_timer_start(&j->keep, LOOK_MS);
+}
+
+/* Entries age while nothing is written. */
+static void look_again(struct holt_journal *j) {
+  uint64_t wait_ms = j->keep_ms / PART;
+  if (j->keep_ms == 0 || holt_timer_is_active(&j->keep)) return;
+  holt_timer_start(&j->keep, wait_ms < LOOK_MS          ? LOOK_MS
+                             : wait_ms > LOOK_LATEST_MS ? LOOK_LATEST_MS
+                                                        : wait_ms);
+}
+
+/* Whether so many entries, from the first on, are worth an entry that tells of it. */
+static bool is_worth(const struct holt_journal *j, uint64_t entries) {
+  if (entries >= CUT_LEAST) return true;
+  if (entries == 0) return false;
+  if (j->keep_ms > 0) return true; /* a mark has passed: an eighth of the time at least */
+  bool is_much = j->keep_bytes > 0 && holt_book_bytes(j->book) > j->keep_bytes + j->keep_bytes / PART;
+  return is_much || (j->keep_entries > 0 && entries > j->keep_entries / PART);
+}
+
 bool holt__keep_look(struct holt_journal *j) {
   struct holt_kv_txn *txn;
   uint64_t up_to = 0, first = holt_book_first(j->book), now = holt__journal_wall_ms(j);
-  if (j->keep_ms + j->keep_entries + j->keep_bytes == 0) return false;
+  if (!has_limit(j)) return false;
+  look_again(j);
   if (now < j->keep_due_ms && j->keep_due_ms - now <= LOOK_MS) return false; /* else the clock was set back */
   if (holt_kv_begin(j->all->kv, &txn) != 0) return false;
   int rc = holt_book_cut(j->book, txn, j->keep_ms, j->keep_entries, j->keep_bytes, now, &up_to);
   holt_kv_end(txn);
-  if (rc != 0 || up_to < first + CUT_LEAST) {
-    j->keep_due_ms = now + LOOK_MS;
-    return false;
-  }
-  if (cut(j, up_to - first > CUT_ENTRIES ? first + CUT_ENTRIES : up_to)) return true;
   j->keep_due_ms = now + LOOK_MS;
-  return false;
+  if (rc != 0 || !is_worth(j, up_to - first)) return false;
+  if (!cut(j, up_to - first > CUT_ENTRIES ? first + CUT_ENTRIES : up_to)) return false;
+  j->keep_due_ms = 0; /* there may be more */
+  return true;
 }
 
 bool holt__keep_horizon(struct holt_journal *j, uint32_t *author_number, struct holt_writer *out) {

@@ -78,6 +78,10 @@ void holt__write_own(struct holt_journal *j, uint8_t kind, const char *name, str
   append(j, NULL, kind, holt_buf_text(name), payload);
 }
 
+bool holt_journal_emit_is_durable(const struct holt_journal_emit *emit) {
+  return emit->batch == NULL && emit->number > 0;
+}
+
 void holt_journal_emit_cancel(struct holt_journal *j, struct holt_journal_emit *emit) {
   (void)j;
   if (emit->batch != NULL) emit->batch->items[emit->index].emit = NULL;
@@ -339,7 +343,10 @@ static void offer(struct holt_journal *j, struct holt__inbound *inbound) {
   uint64_t source = station->source;
   if (inbound->reason == HOLT_DAG_NONE) holt_dag_offer(j->dag, &inbound->run, source, &result);
   struct holt__exchange *exchange = holt__exchange_of(j, station);
-  if (result.outcome == HOLT_DAG_REFUSED) {
+  if (result.outcome == HOLT_DAG_REFUSED && result.reason == HOLT_DAG_STORE) {
+    holt__damages_look(j, &inbound->run); /* not its fault: what is damaged here stood in the way */
+    holt__journals_look_damage(j);
+  } else if (result.outcome == HOLT_DAG_REFUSED) {
     struct holt_err err;
     j->counts.refused++;
     holt_err_set(&err, HOLT_EPROTOCOL, "journal '%s': entries that %s sent were refused: %s", j->name,
@@ -493,7 +500,11 @@ static void commit_failed(struct holt_journal *j, int status, const struct holt_
   drop_chunks(j, &j->commit.chunks);
   drop_chunks(j, &j->pending);
   fail_all(j, status);
-  if (!was_full) holt__journal_tell(j, HOLT_JOURNAL_DISK_ERROR, "", 0, &err);
+  if (status == HOLT_ECORRUPT) { /* which the next start puts right */
+    holt_kv_suspect(j->all->kv);
+    holt__journals_look_damage(j);
+  } else if (!was_full)
+    holt__journal_tell(j, HOLT_JOURNAL_DISK_ERROR, "", 0, &err);
   struct holt_err reload;
   if (j->is_full && holt__journal_reload(j, &reload) != 0) j->is_broken = true;
   if (j->is_full) holt_timer_start(&j->save, HOLT__SAVE_MS);
@@ -519,6 +530,7 @@ static void committed(void *arg, int status, const struct holt_err *err) {
     mark_durable(j, c);
     tell_news(j, c);
     drop_chunks(j, &c->chunks);
+    if (is_news) holt__keep_soon(j);
     if (is_news) holt__journal_tell(j, HOLT_JOURNAL_ENTRIES, "", holt_book_next(j->book) - 1, NULL);
   } else {
     holt__kept_unwritten(j);

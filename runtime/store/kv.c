@@ -53,6 +53,33 @@ const char *holt_kv_path(const struct holt_kv *kv) {
   return kv->path;
 }
 
+uint32_t holt_kv_rebuilds(const struct holt_kv *kv) {
+  return kv->rebuilds;
+}
+
+const char *holt_kv_aside(const struct holt_kv *kv) {
+  return kv->aside;
+}
+
+bool holt_kv_is_damaged(struct holt_kv *kv) {
+  if (!atomic_load(&kv->is_damaged)) return false;
+  if (!kv->is_marked && kv->ops->mark != NULL) kv->ops->mark(kv);
+  kv->is_marked = true;
+  return true;
+}
+
+void holt_kv_suspect(struct holt_kv *kv) {
+  if (kv->ops->mark != NULL) atomic_store(&kv->is_damaged, true);
+}
+
+int holt_kv_keep(struct holt_kv *kv, struct holt_buf bytes, struct holt_err *err) {
+  return kv->ops->keep == NULL ? holt_err_code(err, HOLT_EUNSUPPORTED) : kv->ops->keep(kv, bytes, err);
+}
+
+int holt_kv_kept(struct holt_kv *kv, struct holt_writer *out) {
+  return kv->ops->kept == NULL ? HOLT_EUNSUPPORTED : kv->ops->kept(kv, out);
+}
+
 uint64_t holt_kv_size_bytes(const struct holt_kv *kv) {
   return kv->ops->size_bytes(kv);
 }

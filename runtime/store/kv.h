@@ -37,6 +37,10 @@ struct holt_kv_options {
   uint32_t version; /* of the layout of the tables; a folder with a newer one is HOLT_EVERSION */
   uint64_t
       map_bytes; /* the most the folder can ever hold; 0: 1 TiB. Less is tried where the system refuses */
+  /* Whether a record of a table is what was once put; NULL: damage ends the opening (HOLT_ECORRUPT). Else a
+   * folder whose pages are damaged, or whose file was cut short or is gone, is made anew from what is whole;
+   * the old file goes to PATH.damaged-N (holt_kv_aside). */
+  bool (*is_whole)(const char *table, struct holt_buf key, struct holt_buf value);
 };
 
 /* Open or make the store in a folder, locked meanwhile. Holds the loop up.
@@ -54,6 +58,22 @@ void holt_kv_close(struct holt_kv *kv, void (*closed)(void *arg), void *arg);
 void holt_kv_forget(struct holt_kv *kv);
 /* The folder, "" for memory. Borrowed. */
 const char *holt_kv_path(const struct holt_kv *kv);
+/* How often damage had this folder made anew: whoever keeps an index over its tables looks whether something
+ * is missing when that has changed. 0 in memory. */
+uint32_t holt_kv_rebuilds(const struct holt_kv *kv);
+/* The folder where the damaged file went, if this opening made the store anew, else NULL. Borrowed. */
+const char *holt_kv_aside(const struct holt_kv *kv);
+/* Whether a damaged page was met since the opening. From then on the folder is marked: the next opening makes
+ * it anew (see is_whole). Until then reading goes on as it can, and nothing should be written that need not
+ * be. */
+bool holt_kv_is_damaged(struct holt_kv *kv);
+/* The owner knows it: something is missing that it had put. Nothing in memory. */
+void holt_kv_suspect(struct holt_kv *kv);
+/* A few bytes that outlive damage to the tables, in a file beside them: a key. Once they are there, an empty
+ * or missing file of tables is damage, not a new store. Hold the loop up. HOLT_EUNSUPPORTED in memory;
+ * HOLT_ENOTFOUND; HOLT_ENOSPC, HOLT_EIO. */
+int holt_kv_keep(struct holt_kv *kv, struct holt_buf bytes, struct holt_err *err);
+int holt_kv_kept(struct holt_kv *kv, struct holt_writer *out);
 /* Bytes of the pages in use, free ones included; keys and values for memory. */
 uint64_t holt_kv_size_bytes(const struct holt_kv *kv);
 

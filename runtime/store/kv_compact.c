@@ -22,7 +22,7 @@
 #include "env/file.h"
 #include "store/kv_lmdb.h"
 
-#define NEW_FILE "compact.mdb"
+#define NEW_FILE HOLT__LMDB_NEW
 
 enum {
   COMMIT_BYTES = 16 << 20, /* of the new file at once */

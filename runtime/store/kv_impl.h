@@ -39,6 +39,10 @@ struct holt_kv_ops {
   int (*compact)(struct holt_kv *kv, struct holt_err *err);
   /* Put it in place: on the loop, while nothing is read or written. */
   int (*compacted)(struct holt_kv *kv, struct holt_err *err);
+  /* See holt_kv_keep and holt_kv_kept; NULL: there is no folder. */
+  int (*keep)(struct holt_kv *kv, struct holt_buf bytes, struct holt_err *err);
+  int (*kept)(struct holt_kv *kv, struct holt_writer *out);
+  void (*mark)(struct holt_kv *kv); /* damaged: salvage at the next opening */
 };
 
 struct holt_kv_copy {
@@ -63,6 +67,10 @@ struct holt_kv {
   struct holt_env *env;
   char *path;
   uint32_t version;
+  uint32_t rebuilds;      /* how often damage had it made anew */
+  char *aside;            /* where the damaged file went at this opening, or NULL */
+  atomic_bool is_damaged; /* a page is, as was seen since the opening */
+  bool is_marked;
   struct holt_list jobs; /* that wait */
   struct holt_kv_job *running;
   struct holt_work work;

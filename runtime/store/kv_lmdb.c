@@ -105,7 +105,7 @@ static _Noreturn void leave(void) {
   longjmp(*to, 1);
 }
 
-static void on_assert(MDB_env *env, const char *text) {
+void holt__lmdb_on_assert(MDB_env *env, const char *text) {
   (void)env;
   if (guard == NULL) return; /* LMDB aborts */
   holt_log(HOLT_LOG_WARN, "the store is damaged: %s", text);
@@ -199,6 +199,13 @@ static int take(const MDB_val *from, struct holt_buf *into) {
   return from->mv_size > HOLT_KV_VALUE_MAX ? HOLT_ECORRUPT : 0;
 }
 
+/* The code, and a note of a page that is damaged. */
+static int code_of(const struct holt_kv_txn *txn, int rc) {
+  int code = holt__lmdb_code(env_of(txn), rc);
+  if (code == HOLT_ECORRUPT) atomic_store(&txn->kv->is_damaged, true);
+  return code;
+}
+
 static int begin(struct holt_kv *kv, struct holt_kv_txn **out) {
   struct lmdb_kv *k = (struct lmdb_kv *)kv;
   if (k->mdb == NULL) return HOLT_EIO;
@@ -234,7 +241,7 @@ static void end(struct holt_kv_txn *txn) {
 static int get(struct holt_kv_txn *txn, uint32_t table, struct holt_buf key, struct holt_buf *value) {
   MDB_val k = val(key), v;
   int rc = safe_get(mdb_of(txn), dbi_of(txn, table), &k, &v);
-  return rc == 0 ? take(&v, value) : holt__lmdb_code(env_of(txn), rc);
+  return rc == 0 ? take(&v, value) : code_of(txn, rc);
 }
 
 static int count(struct holt_kv_txn *txn, uint32_t table, uint64_t *out) {
@@ -280,7 +287,7 @@ static int move(struct holt_kv_cursor *cursor, enum holt_kv_move how, struct hol
     rc = safe_move(c->mdb, &k, &v, key.len == 0 ? MDB_FIRST : MDB_SET_RANGE);
   else
     rc = safe_move(c->mdb, &k, &v, how == HOLT_KV_NEXT ? MDB_NEXT : MDB_PREV);
-  if (rc != 0) return holt__lmdb_code(env_of(cursor->txn), rc);
+  if (rc != 0) return code_of(cursor->txn, rc);
   *found = holt_buf(k.mv_data, k.mv_size);
   return take(&v, value);
 }
@@ -291,6 +298,7 @@ static int move(struct holt_kv_cursor *cursor, enum holt_kv_move how, struct hol
 static int broken(struct holt_kv_txn *txn) {
   struct lmdb_kv *k = (struct lmdb_kv *)txn->kv;
   k->is_broken = true;
+  atomic_store(&k->kv.is_damaged, true);
   fail(k, HOLT_ECORRUPT, MDB_CORRUPTED, &k->kv.failed);
   return HOLT_ECORRUPT;
 }
@@ -303,7 +311,7 @@ static int put(struct holt_kv_txn *txn, uint32_t table, struct holt_buf key, str
   guard = &here;
   int rc = mdb_put(mdb_of(txn), dbi_of(txn, table), &k, &v, is_last ? MDB_APPEND : 0);
   guard = NULL;
-  return holt__lmdb_code(env_of(txn), rc);
+  return code_of(txn, rc);
 }
 
 static int erase(struct holt_kv_txn *txn, uint32_t table, struct holt_buf key) {
@@ -313,7 +321,7 @@ static int erase(struct holt_kv_txn *txn, uint32_t table, struct holt_buf key) {
   guard = &here;
   int rc = mdb_del(mdb_of(txn), dbi_of(txn, table), &k, NULL);
   guard = NULL;
-  return holt__lmdb_code(env_of(txn), rc);
+  return code_of(txn, rc);
 }
 
 static int write_stamp(MDB_txn *txn, MDB_dbi dbi, const char *name, const void *data, size_t len) {
@@ -381,7 +389,11 @@ static int write_commit(struct holt_kv_txn *txn, struct holt_err *err) {
   int rc = mdb_txn_commit(t->mdb);
   guard = NULL;
   free(t);
-  if (rc != 0) return fail(k, holt__lmdb_code(k->mdb, rc), rc, err);
+  if (rc != 0) {
+    int code = holt__lmdb_code(k->mdb, rc);
+    if (code == HOLT_ECORRUPT) atomic_store(&k->kv.is_damaged, true);
+    return fail(k, code, rc, err);
+  }
   keep_slack(k);
   return 0;
 }
@@ -392,13 +404,36 @@ static void write_abort(struct holt_kv_txn *txn) {
   free(t);
 }
 
-static int open_table(struct lmdb_kv *k, const char *name, MDB_dbi *dbi) {
+struct opening {
+  struct lmdb_kv *k;
+  const char *name;
+  MDB_dbi *dbi;
+  bool is_open; /* a writing transaction */
+};
+
+static int make_table(void *arg) {
+  struct opening *o = arg;
   MDB_txn *txn;
-  int rc = k->is_broken ? MDB_CORRUPTED : k->mdb == NULL ? EIO : mdb_txn_begin(k->mdb, NULL, 0, &txn);
+  int rc = mdb_txn_begin(o->k->mdb, NULL, 0, &txn);
   if (rc != 0) return rc;
-  rc = mdb_dbi_open(txn, name, MDB_CREATE, dbi);
-  if (rc == 0) return mdb_txn_commit(txn);
-  mdb_txn_abort(txn);
+  o->is_open = true;
+  rc = mdb_dbi_open(txn, o->name, MDB_CREATE, o->dbi);
+  if (rc == 0)
+    rc = mdb_txn_commit(txn);
+  else
+    mdb_txn_abort(txn);
+  o->is_open = false;
+  return rc;
+}
+
+static int open_table(struct lmdb_kv *k, const char *name, MDB_dbi *dbi) {
+  struct opening opening = {.k = k, .name = name, .dbi = dbi};
+  int rc = k->is_broken ? MDB_CORRUPTED : k->mdb == NULL ? EIO : holt__lmdb_guarded(make_table, &opening);
+  if (opening.is_open) { /* left there, LMDB is in the middle of a change */
+    k->is_broken = true;
+    fail(k, HOLT_ECORRUPT, MDB_CORRUPTED, &k->kv.failed);
+  }
+  if (rc != 0 && holt__lmdb_code(k->mdb, rc) == HOLT_ECORRUPT) atomic_store(&k->kv.is_damaged, true);
   return rc;
 }
 
@@ -469,6 +504,7 @@ static void free_all(struct lmdb_kv *k) {
   }
   if (k->mdb != NULL && !k->is_broken) mdb_env_close(k->mdb);
   for (uint32_t i = 0; i < k->table_count; i++) free(k->tables[i].name);
+  free(k->kv.aside);
   free(k);
 }
 
@@ -480,6 +516,31 @@ static void close_kv(struct holt_kv *kv, void (*closed)(void *arg), void *arg) {
   struct holt_dir *dir = ((struct lmdb_kv *)kv)->dir;
   free_all((struct lmdb_kv *)kv);
   holt_dir_close(dir, closed, arg);
+}
+
+/* --- Beside the tables ---------------------------------------------------------------------------- */
+
+static int keep(struct holt_kv *kv, struct holt_buf bytes, struct holt_err *err) {
+  const struct holt_file_op ops[] = {
+      {.type = HOLT_FILE_CREATE, .name = "aside"},
+      {.type = HOLT_FILE_WRITE, .name = "aside", .data = bytes.data, .len = bytes.len},
+      {.type = HOLT_FILE_SYNC, .name = "aside"},
+      {.type = HOLT_FILE_RENAME, .name = "aside", .to = HOLT__LMDB_KEPT},
+      {.type = HOLT_FILE_SYNC_DIR}};
+  return holt_dir_run(((struct lmdb_kv *)kv)->dir, ops, 5, err);
+}
+
+static int kept(struct holt_kv *kv, struct holt_writer *out) {
+  struct holt_err err;
+  return holt_dir_read(((struct lmdb_kv *)kv)->dir, HOLT__LMDB_KEPT, 4096, out, &err);
+}
+
+static void mark(struct holt_kv *kv) {
+  const struct holt_file_op ops[] = {{.type = HOLT_FILE_CREATE, .name = HOLT__LMDB_MARK},
+                                     {.type = HOLT_FILE_SYNC_DIR}};
+  struct holt_err err;
+  if (holt_dir_run(((struct lmdb_kv *)kv)->dir, ops, 2, &err) != 0)
+    holt_log(HOLT_LOG_WARN, "cannot mark the store in '%s' as damaged: %s", kv->path, err.message);
 }
 
 static const struct holt_kv_ops lmdb_ops = {
@@ -503,13 +564,16 @@ static const struct holt_kv_ops lmdb_ops = {
     .copy = copy,
     .compact = holt__lmdb_compact,
     .compacted = holt__lmdb_compacted,
+    .keep = keep,
+    .kept = kept,
+    .mark = mark,
 };
 
 static int open_mdb(struct lmdb_kv *k, uint64_t map_bytes) {
   k->map_bytes = map_bytes;
   int rc = mdb_env_create(&k->mdb);
   if (rc != 0) return rc;
-  mdb_env_set_assert(k->mdb, on_assert);
+  mdb_env_set_assert(k->mdb, holt__lmdb_on_assert);
   rc = mdb_env_set_maxdbs(k->mdb, HOLT_KV_TABLES_MAX);
   if (rc == 0) rc = mdb_env_set_mapsize(k->mdb, (size_t)map_bytes);
   if (rc == 0) rc = mdb_env_open(k->mdb, k->kv.path, MDB_NOTLS, 0600);
@@ -558,7 +622,7 @@ static int check_stamp(struct lmdb_kv *k, MDB_txn *txn, const struct holt_kv_opt
                        struct holt_err *err) {
   MDB_dbi all;
   MDB_stat stat;
-  MDB_val kind = {0}, version = {0};
+  MDB_val kind = {0}, version = {0}, rebuilds = {0};
   uint8_t bytes[4];
   char text[64];
   int rc = mdb_dbi_open(txn, NULL, 0, &all);
@@ -575,6 +639,8 @@ static int check_stamp(struct lmdb_kv *k, MDB_txn *txn, const struct holt_kv_opt
   }
   if (rc == 0) rc = read_stamp(txn, k->stamp_table, "kind", &kind);
   if (rc == 0) rc = read_stamp(txn, k->stamp_table, "version", &version);
+  if (rc == 0 && read_stamp(txn, k->stamp_table, "rebuilds", &rebuilds) == 0 && rebuilds.mv_size == 4)
+    k->kv.rebuilds = holt_get_u32(rebuilds.mv_data);
   if (rc != 0) return rc;
   if (kind.mv_size >= sizeof text || version.mv_size != 4) return MDB_CORRUPTED;
   snprintf(text, sizeof text, "%.*s", (int)kind.mv_size, (const char *)kind.mv_data);
@@ -614,6 +680,67 @@ static int open_error(const struct lmdb_kv *k, int rc, struct holt_err *err) {
                       code == HOLT_ENOSPC ? holt_err_text(code) : mdb_strerror(rc));
 }
 
+/* --- Damage at the opening ------------------------------------------------------------------------ */
+
+static bool is_there(const struct lmdb_kv *k, const char *name, off_t *size) {
+  char path[4096];
+  struct stat file;
+  snprintf(path, sizeof path, "%s/%s", k->kv.path, name);
+  bool is_found = stat(path, &file) == 0;
+  *size = is_found ? file.st_size : 0;
+  return is_found;
+}
+
+/* The file is shorter than what LMDB has written into it. `size` is what it had before we gave it slack. */
+static bool is_cut_short(const struct lmdb_kv *k, off_t size) {
+  MDB_envinfo info;
+  MDB_stat stat;
+  return mdb_env_info(k->mdb, &info) == 0 && mdb_env_stat(k->mdb, &stat) == 0 && size > 0 &&
+         size < (off_t)(info.me_last_pgno + 1) * stat.ms_psize;
+}
+
+static void forget_mdb(struct lmdb_kv *k) {
+  if (k->mdb != NULL && !k->is_broken) mdb_env_close(k->mdb);
+  k->mdb = NULL;
+  k->is_broken = false;
+}
+
+/* Open the file as it is. MDB_CORRUPTED and the like: see holt__lmdb_salvage. */
+static int open_as_is(struct lmdb_kv *k, const struct holt_kv_options *options, struct holt_err *err) {
+  off_t size, other;
+  bool is_known = is_there(k, HOLT__LMDB_KEPT, &other), is_marked = is_there(k, HOLT__LMDB_MARK, &other);
+  is_there(k, "data.mdb", &size);
+  k->map_bytes = options->map_bytes == 0 ? MAP_BYTES : options->map_bytes;
+  if (options->is_whole != NULL && (is_marked || (is_known && size == 0))) return MDB_CORRUPTED;
+  int rc = open_mdb_smaller(k, k->map_bytes);
+  if (rc != 0) return rc;
+  bool is_short = is_cut_short(k, size);
+  keep_slack(k); /* before any page is looked at */
+  rc = open_stamped(k, options, err);
+  return rc == 0 && is_short && options->is_whole != NULL ? MDB_CORRUPTED : rc;
+}
+
+/* Whether what hindered the opening is damage, not something that never was ours. */
+static bool is_damage(const struct lmdb_kv *k, int rc, const struct holt_err *err) {
+  off_t size;
+  bool is_known = is_there(k, HOLT__LMDB_KEPT, &size);
+  if (err->code == HOLT_EFOREIGN) return is_known; /* the stamp is gone */
+  return rc != 0 && err->code == 0 && holt__lmdb_code(k->mdb, rc) == HOLT_ECORRUPT &&
+         (rc != MDB_INVALID || is_known);
+}
+
+static int open_file(struct lmdb_kv *k, const struct holt_kv_options *options, struct holt_err *err) {
+  int rc = open_as_is(k, options, err);
+  if (options->is_whole == NULL || !is_damage(k, rc, err)) return rc;
+  *err = (struct holt_err){0};
+  forget_mdb(k);
+  rc = holt__lmdb_salvage(k, options);
+  if (rc != 0) return rc;
+  rc = open_mdb_smaller(k, k->map_bytes);
+  if (rc == 0) keep_slack(k);
+  return rc == 0 ? open_stamped(k, options, err) : rc;
+}
+
 int holt__kv_open_lmdb(struct holt_env *env, const struct holt_kv_options *options, struct holt_kv **out,
                        struct holt_err *err) {
   const struct holt_file_op sync = {.type = HOLT_FILE_SYNC_DIR};
@@ -625,9 +752,7 @@ int holt__kv_open_lmdb(struct holt_env *env, const struct holt_kv_options *optio
   int rc = holt_dir_open(env, options->path, &k->dir, &own);
   if (rc == 0) {
     holt__lmdb_sweep(options->path);
-    rc = open_mdb_smaller(k, options->map_bytes == 0 ? MAP_BYTES : options->map_bytes);
-    if (rc == 0) keep_slack(k); /* before any page is looked at */
-    if (rc == 0) rc = open_stamped(k, options, &own);
+    rc = open_file(k, options, &own);
     if (rc != 0 && own.code == 0) rc = open_error(k, rc, &own);
     if (rc == 0) rc = holt_dir_run(k->dir, &sync, 1, &own); /* the names of LMDB's files */
   }

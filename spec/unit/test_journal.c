@@ -336,6 +336,79 @@ static void what_is_damaged_is_fetched_again(void **state) {
   assert_int_equal(h[1].read, 50);
 }
 
+/* How many entries verify finds wrong. */
+static unsigned wrong_of(struct holder *holder) {
+  uint64_t position = 1;
+  struct holt_err err;
+  unsigned wrong = 0;
+  for (int rc = 0; rc != HOLT_EEOF;) {
+    rc = holt_journal_verify(holder->journal, &position, 10, &err);
+    wrong += rc == HOLT_ECORRUPT;
+  }
+  return wrong;
+}
+
+/* Two holders of the same: h0 wrote `count` entries in commits of several, and h1 has them. */
+static void two_alike(unsigned count) {
+  char name[24];
+  start(&h[0], true);
+  start(&h[1], true);
+  meet(&h[0], &h[1]);
+  for (unsigned i = 0; i < count; i++) {
+    struct emitted emitted;
+    snprintf(name, sizeof name, "e%u", i);
+    emit(&h[0], &emitted, name, 0);
+    if (i % 5 == 4)
+      while (!emitted.is_done) holt_sim_run(room, 1);
+    else
+      holt_journal_emit_cancel(h[0].journal, &emitted.emit);
+  }
+  holt_sim_run(room, 2000);
+  read_all(&h[1]);
+  assert_int_equal(h[1].read, count);
+}
+
+/* Only the last of neighbours is named by what follows it. */
+static void neighbours_that_are_damaged_are_fetched_again(void **state) {
+  (void)state;
+  two_alike(100);
+  struct holt_kv_disk *disk = holt_kv_disk_of(room, "h1", "journal");
+  for (uint64_t record = 20; record < 55; record++)
+    assert_int_equal(holt_kv_disk_flip(disk, "shop/log", record, 333), 0);
+  for (uint64_t record = 90; record < 101; record++) /* up to the newest */
+    assert_int_equal(holt_kv_disk_lose(disk, "shop/log", 90), 0);
+  assert_int_equal(wrong_of(&h[1]), 35 + 11);
+  assert_int_equal(h[1].damaged, 35 + 11);
+  holt_sim_run(room, 5000);
+  assert_int_equal(h[1].mended, 35 + 11);
+  assert_int_equal(wrong_of(&h[1]), 0);
+  read_all(&h[1]);
+  assert_int_equal(h[1].read, 100);
+}
+
+/* Who looks for damage has nobody to ask; who is linked later reads nothing old. */
+static void damage_found_before_is_mended_by_the_next_start(void **state) {
+  (void)state;
+  two_alike(40);
+  die(&h[0]);
+  die(&h[1]);
+  struct holt_kv_disk *disk = holt_kv_disk_of(room, "h1", "journal");
+  for (uint64_t record = 5; record < 15; record++)
+    assert_int_equal(holt_kv_disk_flip(disk, "shop/log", record, 333), 0);
+  start(&h[1], true);
+  assert_int_equal(wrong_of(&h[1]), 10);
+  holt_sim_run(room, 1500); /* the note is written */
+  die(&h[1]);
+  start(&h[0], true);
+  start(&h[1], true);
+  meet(&h[1], &h[0]);
+  holt_sim_run(room, 5000);
+  assert_int_equal(h[1].mended, 10);
+  assert_int_equal(wrong_of(&h[1]), 0);
+  struct holt_writer note = {0};
+  assert_int_equal(holt_journal_note(h[1].journal, "damaged", &note), HOLT_ENOTFOUND);
+}
+
 static void retention_leaves_a_horizon_and_newcomers_begin_there(void **state) {
   (void)state;
   char name[24];
@@ -422,6 +495,8 @@ int main(void) {
       cmocka_unit_test_setup_teardown(a_full_disk_refuses_and_goes_on_when_there_is_room, set_up, tear_down),
       cmocka_unit_test_setup_teardown(a_failing_disk_ends_the_journal_and_says_so, set_up, tear_down),
       cmocka_unit_test_setup_teardown(what_is_damaged_is_fetched_again, set_up, tear_down),
+      cmocka_unit_test_setup_teardown(neighbours_that_are_damaged_are_fetched_again, set_up, tear_down),
+      cmocka_unit_test_setup_teardown(damage_found_before_is_mended_by_the_next_start, set_up, tear_down),
       cmocka_unit_test_setup_teardown(retention_of_many_authors_takes_several_entries, set_up, tear_down),
       cmocka_unit_test_setup_teardown(retention_leaves_a_horizon_and_newcomers_begin_there, set_up,
                                       tear_down),

@@ -388,7 +388,7 @@ function tells.truncated(log, told)
 end
 
 function tells.damaged(log, told)
-  local err = errors.new("corrupt", ("the entry at position %d is damaged; it is fetched again"):format(told.number))
+  local err = errors.new("corrupt", ("the entry at position %d is damaged; linked holders that have it give it back"):format(told.number))
   say(log, "damaged", err, told.number)
 end
 

@@ -6,7 +6,7 @@ local verb = {
   name = "journal verify",
   usage = "holt journal verify --db FOLDER [--name NAME]",
   summary = "Look at every entry: its bytes, its hash, its links to what came before, the signatures that cover it. Exit code 1 when "
-    .. "one is wrong; what is wrong is told, and mended as soon as the folder is open while another holder is linked.",
+    .. "one is wrong. What is wrong is told and noted, and the next run on this folder gets it from the holders that it is linked to.",
   examples = {
     { "holt journal verify --db data", "says how many entries are in order" },
     { "holt journal verify --db data && echo sound", "the exit code tells" },

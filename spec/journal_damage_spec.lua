@@ -1,0 +1,166 @@
+-- Journals whose files were damaged: whole pages, cut short, empty. What another holder has comes back, and what to do is told.
+local nodes = require("spec.helper.nodes")
+
+local PAGE = 4096
+local COUNT = 1500
+local SEED = tonumber(os.getenv("HOLT_SEED") or "1")
+local PAGES = math.max(2, math.floor(tonumber(os.getenv("HOLT_SEEDS") or "10")))
+
+local SCRIPT = [[
+holt = require "holt"
+node = holt.node {}
+told, mended = {}, 0
+log = assert(node:journal("events", { codec = "json" }))
+log.events:on("disk_error", function(err) told[#told + 1] = { err.code, err.message } end)
+log.events:on("damaged", function() end)
+log.events:on("mended", function() mended = mended + 1 end)
+-- The texts of all entries, or the first error.
+function texts()
+  local list, reader = {}, log:read { filter = "A" }
+  while true do
+    local ok, entry = pcall(reader)
+    if not ok then return nil, tostring(entry) end
+    if not entry then return list end
+    list[#list + 1] = entry.payload
+  end
+end
+function is_whole(count)
+  local list = texts()
+  if not list or #list ~= count then return false end
+  local seen = {}
+  for _, text in ipairs(list) do
+    if seen[text] then return false end
+    seen[text] = true
+  end
+  for i = 1, count do
+    if not seen[("entry number %05d of the journal"):format(i)] then return false end
+  end
+  return true
+end
+]]
+
+local function read_file(path)
+  local file <close> = assert(io.open(path, "rb"))
+  return file:read("a")
+end
+
+local function write_file(path, bytes)
+  local file <close> = assert(io.open(path, "wb"))
+  file:write(bytes)
+end
+
+describe("a journal whose file is damaged", function()
+  nodes.guard(before_each, after_each)
+
+  local a, b, path, sound
+
+  local function start(name, given)
+    given.name, given.script = name, SCRIPT
+    given.flags = { "--data", nodes.folder() .. "/" .. name }
+    return nodes.start(given)
+  end
+
+  -- Two holders of the same entries, most of a, the last of b; b is stopped then.
+  local function two_holders()
+    a = start("a", { listen = "127.0.0.1:0" })
+    b = start("b", { connect = { a }, listen = false })
+    a:eval(([[
+      local tasks = {}
+      for i = 1, %d do
+        tasks[i] = holt.go(function() assert(log:emit("A", ("entry number %%05d of the journal"):format(i))) end)
+        if i %% 20 == 0 then tasks[i]:join() end
+      end]]):format(COUNT - 100))
+    b:wait_for(("log:stats().received >= %d"):format(COUNT - 100))
+    b:eval(([[for i = %d, %d do
+      assert(log:emit("A", ("entry number %%05d of the journal"):format(i), { holders = i == %d and 1 or 0, timeout = 20 }))
+    end log:cursor("mine", 700)]]):format(COUNT - 99, COUNT, COUNT))
+    local used = b:eval("return log:stats().bytes") // PAGE
+    b:stop()
+    path = nodes.folder() .. "/b/journal/data.mdb"
+    sound = read_file(path)
+    return used
+  end
+
+  -- The node starts, looks at all it has, is started again if it says so, and has everything in the end.
+  local function recovers(what)
+    b:restart()
+    assert.is_true(b:eval("return log ~= nil"), what)
+    b:eval("log:verify()")
+    if b:eval("return told[#told] ~= nil and told[#told][2]:find('start the node again', 1, true) ~= nil") then
+      b:stop()
+      b:restart()
+    end
+    nodes.until_true(function()
+      return b:eval(("return is_whole(%d)"):format(COUNT))
+    end, 20, function()
+      return what .. ": not whole: " .. b:eval("local list, err = texts() return tostring(list and #list) .. ' ' .. tostring(err)") ..
+        " " .. tostring(b:eval("return told[#told] and told[#told][2]")) .. "\n" .. b:output()
+    end)
+    b:wait_for("(log:verify())")
+    b:eval("assert(log:emit('B', 'still writes', { holders = 1, timeout = 20 }))")
+    b:stop()
+  end
+
+  local function damage(page)
+    local bytes = {}
+    for i = 1, PAGE do
+      bytes[i] = string.char(math.random(0, 255))
+    end
+    write_file(path, sound:sub(1, page * PAGE) .. table.concat(bytes) .. sound:sub((page + 1) * PAGE + 1))
+  end
+
+  it("by a whole page, whichever, ends with all entries", function()
+    local used = two_holders()
+    math.randomseed(SEED)
+    for i = 1, PAGES do
+      local page = i <= 2 and i - 1 or math.random(2, used - 1)
+      damage(page)
+      os.execute(("rm -rf '%s/b/journal/lock.mdb' '%s/b/journal/damaged'"):format(nodes.folder(), nodes.folder()))
+      recovers(("page %d of %d"):format(page, used))
+    end
+  end)
+
+  for _, part in ipairs { 0.9, 0.5, 0.2, 0.0001 } do
+    it(("by being cut to %g of its length, ends with all entries"):format(part), function()
+      local used = two_holders()
+      local id = a:eval("for _, head in ipairs(log:heads()) do if head.node == 'b' then return head.holder end end")
+      write_file(path, sound:sub(1, math.floor(used * PAGE * part)))
+      recovers("cut")
+      b:restart()
+      assert.same(id, b:eval("return log.id"))
+      b:stop()
+    end)
+  end
+
+  it("by being empty, is told, set aside, and fetched again; the key stays", function()
+    two_holders()
+    write_file(path, "")
+    b:restart()
+    b:wait_for("told[1]")
+    local told = b:eval("return told[1]")
+    assert.same("corrupt", told[1])
+    assert.matches("made anew", told[2])
+    assert.matches("the old file is in '.*/b/journal%.damaged%-1'", told[2])
+    b:wait_for(("is_whole(%d)"):format(COUNT))
+  end)
+
+  it("and has no other holder, keeps what can be read", function()
+    local used = two_holders()
+    a:stop()
+    math.randomseed(SEED)
+    damage(math.random(used // 2, used - 1))
+    b:restart()
+    b:eval("log:verify()")
+    b:stop()
+    b:restart()
+    local kept = b:eval([[
+      local count, reader = 0, log:read { filter = "A" }
+      while true do
+        local ok, entry = pcall(reader)
+        if ok and not entry then return count end
+        if ok then count = count + 1 end
+      end]])
+    assert.is_true(kept > COUNT / 2, kept)
+    assert.is_true(b:eval("return (log:emit('B', 'still writes')) ~= nil"))
+  end)
+end)
