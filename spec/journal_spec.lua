@@ -415,6 +415,28 @@ describe("a journal", function()
     b:wait_for("names { filter = 'A' } == 'A A A'", 20)
   end)
 
+  it("keeps as many bytes as it was told to, also when that is little, and when nothing more is written", function()
+    local a = start("a", { script = SCRIPT:gsub("codec = \"json\" }", "codec = 'json', keep = { bytes = 100000 } }") })
+    a:eval("for i = 1, 80 do assert(log:emit('A', ('%02d'):format(i) .. ('x'):rep(10000))) end")
+    a:wait_for("log:stats().entries <= 14")
+    local kept = a:eval("local list = {} for e in log:read { filter = 'A' } do list[#list + 1] = tonumber(e.payload:sub(1, 2)) end return list")
+    assert.is_true(#kept >= 8, #kept) -- about 100,000 bytes, the newest
+    assert.same({ 80, 80 - #kept + 1 }, { kept[#kept], kept[1] })
+    assert.is_true(a:eval("return (log:verify())"))
+  end)
+
+  it("keeps entries as long as it was told to, though nothing more is written", function()
+    local a = start("a", { script = SCRIPT:gsub("codec = \"json\" }", "codec = 'json', keep = { time = 1 } }") })
+    a:eval("for i = 1, 20 do assert(log:emit('A', i)) end")
+    a:wait_for("names { filter = 'A' } == ''")
+    a:eval("gather('A', { from = 'now' }) assert(log:emit('A', 'later'))")
+    a:wait_for("got[1] == 'later'")
+    a:wait_for("names { filter = 'A' } == ''")
+    local entries = a:eval("return log:stats().entries")
+    assert.is_true(entries <= 10, entries) -- what tells of the cuts does not beget more of them
+    assert.is_true(a:eval("return (log:verify())"))
+  end)
+
   it("keeps as many entries as it was told to", function()
     local a = start("a", { script = SCRIPT:gsub("codec = \"json\" }", "codec = 'json', keep = { entries = 100 } }") })
     a:eval("for i = 1, 2000 do holt.go(log.emit, log, 'A', i) end")

@@ -120,8 +120,11 @@ int holt_book_cut(const struct holt_book *book, struct holt_kv_txn *txn, uint64_
     uint64_t arrival = holt__book_get_big(key.data + 1, 8), time_ms = holt_get_u64(value.data);
     /* A clock that was set back must not make entries old, nor one that was ahead keep them for ever: marks
      * of the future say nothing, and none is older than one before it. */
+    uint64_t due =
+        latest == 0 ? UINT64_MAX : latest + book->mark_ms; /* else it would stand further in front */
     if (time_ms <= now_ms && time_ms > latest) latest = time_ms;
-    bool is_old = keep_ms != 0 && latest + keep_ms <= now_ms; /* what stands before it came no later */
+    uint64_t came = due < latest ? due : latest; /* what stands before it came no later */
+    bool is_old = keep_ms != 0 && came + keep_ms <= now_ms;
     bool is_enough = is_over && now->bytes - holt_get_u64(value.data + 8) <= keep_bytes;
     bool counts = is_enough || (is_old && time_ms <= now_ms);
     if (counts && arrival > *up_to) *up_to = arrival;

@@ -7,6 +7,7 @@
  * order of arrival is causal, so each beginning of it is closed.
  * - Nothing is left: the journal begins empty.
  * What only this holder had and is not kept lies in the old file; the event tells where. */
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "base/mem.h"
@@ -158,11 +159,16 @@ int holt__repair(struct holt_journal *j, const struct holt_book_options *options
     rc = begin_anew(j, options, err);
   }
   if (rc == 0) {
+    uint64_t dropped = next - holt_book_next(j->book), missing = count + dropped;
+    char lost[64] = "entries may be missing here";
+    if (missing > 0)
+      snprintf(lost, sizeof lost, "%llu entries are missing here", (unsigned long long)missing);
+    if (holt_book_next(j->book) == 1) snprintf(lost, sizeof lost, "nothing of it could be read");
     holt_err_set(&j->report, HOLT_ECORRUPT,
-                 "journal '%s': its store was damaged and made anew; %llu entries are missing here and come "
-                 "from linked holders that have them; the old file is in '%s'",
-                 j->name, (unsigned long long)(count + next - holt_book_next(j->book)),
-                 aside == NULL ? holt_kv_path(j->all->kv) : aside);
+                 "journal '%s': its store was damaged and made anew; %s; what linked holders have comes from "
+                 "them; the old file is in '%s'",
+                 j->name, lost, aside == NULL ? holt_kv_path(j->all->kv) : aside);
+    j->counts.damaged += dropped > 0 ? dropped : holt_book_next(j->book) == 1;
     j->knows_missing = true;
     for (size_t i = 0; i < count; i++) holt__journal_damaged(j, holes[i]);
     j->knows_missing = false;

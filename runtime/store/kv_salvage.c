@@ -325,7 +325,8 @@ int holt__lmdb_salvage(struct lmdb_kv *k, const struct holt_kv_options *options)
   if (rc == 0) rc = put_in_place(k);
   if (rc == 0)
     holt_log(HOLT_LOG_WARN,
-             "the store in '%s' was damaged: %" PRIu64 " records of it were kept, the old file is in '%s'",
+             "the store in '%s' was damaged and made anew: %" PRIu64
+             " records of it could be read, the old file is in '%s'",
              k->kv.path, s->kept, k->kv.aside);
   else
     holt__lmdb_sweep(k->kv.path);

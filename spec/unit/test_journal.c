@@ -31,7 +31,7 @@ static void on_journal(void *arg, const struct holt_journal_notice *notice) {
 
 static const struct holt_node_ops node_ops = {.on_journal = on_journal};
 
-static uint64_t keep_entries;
+static uint64_t keep_entries, keep_ms;
 static uint32_t entry_bytes_max;
 
 static void start(struct holder *holder, bool is_durable) {
@@ -48,7 +48,7 @@ static void start(struct holder *holder, bool is_durable) {
   snprintf(address, sizeof address, "h%u:7000", i);
   assert_int_equal(holt_node_listen(holder->node, address, holder->address, &err), 0);
   struct holt_journal_config journal = {
-      .name = "shop", .keep_entries = keep_entries, .entry_bytes_max = entry_bytes_max};
+      .name = "shop", .keep_entries = keep_entries, .keep_ms = keep_ms, .entry_bytes_max = entry_bytes_max};
   assert_int_equal(holt_journal_open(holt_node_journals(holder->node), &journal, &holder->journal, &err), 0);
 }
 
@@ -119,7 +119,7 @@ static int set_up(void **state) {
   struct holt_sim_config config = {
       .seed = 7, .delay_min_us = 100, .delay_max_us = 2000, .disk_min_us = 50, .disk_max_us = 800};
   room = holt_sim_new(&config);
-  keep_entries = entry_bytes_max = 0;
+  keep_entries = keep_ms = entry_bytes_max = 0;
   return 0;
 }
 
@@ -447,6 +447,42 @@ static void retention_leaves_a_horizon_and_newcomers_begin_there(void **state) {
   assert_true(place_of(&h[0], "live") < READ_MAX);
 }
 
+/* Nothing younger than it was told goes, all that is older by an eighth does, though nobody writes. */
+static void retention_by_time_needs_no_writes(void **state) {
+  (void)state;
+  char name[24];
+  struct holt_journal_status status;
+  keep_ms = 16000;
+  start(&h[0], true);
+  for (int i = 0; i < 30; i++) {
+    snprintf(name, sizeof name, "early%d", i);
+    emit_now(&h[0], name);
+  }
+  holt_sim_run(room, 10000);
+  for (int i = 0; i < 30; i++) {
+    snprintf(name, sizeof name, "late%d", i);
+    emit_now(&h[0], name);
+  }
+  holt_sim_run(room, 5000);
+  read_all(&h[0]);
+  assert_int_equal(h[0].read, 60);
+  holt_sim_run(room, 7000);
+  read_all(&h[0]);
+  assert_int_equal(h[0].read, 30);
+  assert_int_equal(place_of(&h[0], "late0"), 0);
+  holt_sim_run(room, 10000);
+  read_all(&h[0]);
+  assert_int_equal(h[0].read, 0);
+  holt_journal_status(h[0].journal, &status);
+  uint64_t next = status.next;
+  holt_sim_run(room, 200000);
+  holt_journal_status(h[0].journal, &status);
+  assert_int_equal(status.next, next); /* what tells of a cut is no reason for another */
+  emit_now(&h[0], "again");
+  read_all(&h[0]);
+  assert_int_equal(h[0].read, 1);
+}
+
 /* More authors than one entry has room to tell of: each is cut all the same, and nobody's emit pays for it.
  */
 static void retention_of_many_authors_takes_several_entries(void **state) {
@@ -497,6 +533,7 @@ int main(void) {
       cmocka_unit_test_setup_teardown(what_is_damaged_is_fetched_again, set_up, tear_down),
       cmocka_unit_test_setup_teardown(neighbours_that_are_damaged_are_fetched_again, set_up, tear_down),
       cmocka_unit_test_setup_teardown(damage_found_before_is_mended_by_the_next_start, set_up, tear_down),
+      cmocka_unit_test_setup_teardown(retention_by_time_needs_no_writes, set_up, tear_down),
       cmocka_unit_test_setup_teardown(retention_of_many_authors_takes_several_entries, set_up, tear_down),
       cmocka_unit_test_setup_teardown(retention_leaves_a_horizon_and_newcomers_begin_there, set_up,
                                       tear_down),
