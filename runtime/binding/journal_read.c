@@ -89,7 +89,8 @@ static int push_read(lua_State *L, uint64_t next, int code, uint64_t damaged) {
   if (code == 0) return 2;
   struct holt_err err;
   if (code == HOLT_ECORRUPT)
-    holt_err_set(&err, code, "the entry at position %llu is damaged; linked holders that have it give it back",
+    holt_err_set(&err, code,
+                 "the entry at position %llu is damaged; linked holders that have it give it back",
                  (unsigned long long)damaged);
   else
     holt_err_set(&err, code, "reading at position %llu: %s", (unsigned long long)damaged,
