@@ -419,7 +419,10 @@ describe("a journal", function()
     local a = start("a", { script = SCRIPT:gsub("codec = \"json\" }", "codec = 'json', keep = { bytes = 100000 } }") })
     a:eval("for i = 1, 80 do assert(log:emit('A', ('%02d'):format(i) .. ('x'):rep(10000))) end")
     a:wait_for("log:stats().entries <= 14")
-    local kept = a:eval("local list = {} for e in log:read { filter = 'A' } do list[#list + 1] = tonumber(e.payload:sub(1, 2)) end return list")
+    local kept = a:eval([[
+      local list = {}
+      for e in log:read { filter = "A" } do list[#list + 1] = tonumber(e.payload:sub(1, 2)) end
+      return list]])
     assert.is_true(#kept >= 8, #kept) -- about 100,000 bytes, the newest
     assert.same({ 80, 80 - #kept + 1 }, { kept[#kept], kept[1] })
     assert.is_true(a:eval("return (log:verify())"))

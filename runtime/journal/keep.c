@@ -145,7 +145,10 @@ bool holt__keep_look(struct holt_journal *j) {
   uint64_t up_to = 0, first = holt_book_first(j->book), now = holt__journal_wall_ms(j);
   if (!has_limit(j)) return false;
   look_again(j);
-  if (now < j->keep_due_ms && j->keep_due_ms - now <= LOOK_MS) return false; /* else the clock was set back */
+  if (now < j->keep_due_ms && j->keep_due_ms - now <= LOOK_MS) { /* else the clock was set back */
+    holt__keep_soon(j);
+    return false;
+  }
   if (holt_kv_begin(j->all->kv, &txn) != 0) return false;
   int rc = holt_book_cut(j->book, txn, j->keep_ms, j->keep_entries, j->keep_bytes, now, &up_to);
   holt_kv_end(txn);
