@@ -479,6 +479,26 @@ for _, transport in ipairs({ "memory", "tcp" }) do
       end
     end)
 
+    it("give up after so many failed attempts in a row, when told to", function()
+      local b = make({ name = "b", backoff_min = 0.001, backoff_max = 0.005 })
+      local peer = b:connect(transport == "tcp" and "127.0.0.1:1" or "nobody", { attempts = 3 })
+      local attempts, is_closed = {}, false
+      peer:on("backoff", function(attempt)
+        attempts[#attempts + 1] = attempt
+      end)
+      peer:on("close", function()
+        is_closed = true
+      end)
+      eventually("the end of it", function()
+        return is_closed
+      end)
+      assert.same({ 1, 2, 3 }, attempts)
+      assert.same(0, #b:peers())
+      local ok, problem = pcall(b.connect, b, "nobody", { attempt = 3 })
+      assert.is_false(ok)
+      assert.matches("did you mean 'attempts'", problem)
+    end)
+
     it("leave nothing of an emit that was canceled or could not wait", function()
       local b = make({ name = "b", connect = transport == "tcp" and "127.0.0.1:1" or "nobody", overflow = "wait", buffer_max = 3 })
       for i = 1, 3 do

@@ -4,6 +4,7 @@
 --
 --   holt run examples/audit/audit.lua --data data/audit -- record alice "opened the safe"
 --   holt run examples/audit/audit.lua --data data/audit -- check
+--   holt run examples/audit/audit.lua --data data/audit -- check HASH    (one that an earlier check printed: is it still there?)
 local holt = require("holt")
 
 local node = holt.node {}
@@ -15,7 +16,11 @@ if verb == "record" then
   print(assert(log:emit("Done", { who = who, what = what }, { holders = 0 })))
 else
   local ok, result = log:verify()
-  if ok then
+  local expected = who
+  if ok and expected and not log:get(expected) then -- sound in itself, but an older copy, or another journal
+    code = 1
+    print(("MISSING: no entry has the hash %s"):format(expected))
+  elseif ok then
     print(("%d entries, all as they were written; the newest is"):format(result))
     for _, head in ipairs(log:heads()) do
       print(head.hash) -- keep this elsewhere: it stands for all that came before

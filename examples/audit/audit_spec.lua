@@ -31,6 +31,31 @@ describe("the example of an audit trail", function()
     return changed
   end
 
+  it("misses the newest entry in an older copy of the folder", function()
+    local folder = nodes.folder() .. "/data"
+    run("record", "alice", "opened safe 1")
+    assert(os.execute(("cp -r %s %s.old"):format(folder, folder)))
+    run("record", "alice", "opened safe 2")
+    local code, text = run("check")
+    local hashes = {}
+    for hash in text:gmatch("%x+") do
+      hashes[#hashes + 1] = #hash == 64 and hash or nil
+    end
+    assert.same({ 0, 2 }, { code, #hashes })
+    for _, hash in ipairs(hashes) do
+      assert.same(0, (run("check", hash)))
+    end
+    assert(os.execute(("rm -r %s && mv %s.old %s"):format(folder, folder, folder)))
+    assert.same(0, (run("check"))) -- it is sound in itself
+    local codes = {}
+    for i, hash in ipairs(hashes) do
+      codes[i], text = run("check", hash)
+      assert.matches(codes[i] == 1 and "MISSING" or "as they were written", text)
+    end
+    table.sort(codes)
+    assert.same({ 0, 1 }, codes)
+  end)
+
   it("is in order until somebody changes a word on the disk", function()
     for i = 1, 5 do
       assert.same(0, (run("record", "alice", "opened safe " .. i)))

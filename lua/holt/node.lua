@@ -25,7 +25,7 @@ local PEER_EVENTS = {
   "dropped",
   "close",
 }
-local NO_OPTIONS = {}
+local CONNECT_RULES = { attempts = { "integer", min = 1 } }
 local ON_RULES = { concurrency = { "integer", min = 1 } }
 local SERVE_RULES = { concurrency = { "integer", min = 1 } }
 local CALL_RULES = { timeout = { "seconds" } }
@@ -158,6 +158,9 @@ function tells.backoff(node, peer, told)
     end
   end
   peer.events:fire("backoff", told.attempt, told.delay, err)
+  if peer.attempts_max and told.attempt >= peer.attempts_max then
+    core.node_peer_close(node, peer.number) -- told by `close`; a journal goes on knowing the address
+  end
 end
 
 function tells.reconnect(_, peer, told)
@@ -388,16 +391,18 @@ function Node:listen(address)
   return true, actual
 end
 
----Link to the node at this address, now and after every loss. The same address gives the same peer.
+---Link to the node at this address, now and after every loss; with `{ attempts = n }` until n attempts in a row have failed. The
+---same address gives the same peer.
 function Node:connect(address, opts)
   check_address("connect", address)
-  options.check("node:connect", opts, NO_OPTIONS)
+  opts = options.check("node:connect", opts, CONNECT_RULES)
   local number, err = core.node_connect(self, address)
   if not number then
     return nil, err
   end
   local peer = peer_of(self, number, { address = address })
   peer.wanted = address
+  peer.attempts_max = opts.attempts or peer.attempts_max
   return peer
 end
 

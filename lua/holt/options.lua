@@ -170,6 +170,9 @@ function M.problems(options, rules)
         known[#known + 1] = known_name
       end
       table.sort(known)
+      if #known == 0 then
+        return ("unknown option '%s'; it takes none"):format(name)
+      end
       local near = M.nearest(name, known)
       return ("unknown option '%s'%s"):format(
         name,

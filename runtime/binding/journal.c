@@ -146,8 +146,9 @@ static int l_journal_open(lua_State *L) {
     return holt_lua_fail(L, &err);
   }
   struct holt_journal *opened;
-  if (holt_journal_open(holt_node_journals(node->node), &config, &opened, &err) != 0)
-    return holt_lua_fail(L, &err);
+  int rc = holt_journal_open(holt_node_journals(node->node), &config, &opened, &err);
+  holt_watch_excuse(holt_script_of(L));
+  if (rc != 0) return holt_lua_fail(L, &err);
   struct lua_journal *journal = holt_alloc(sizeof *journal);
   journal->refs = 1;
   journal->node = holt__node_retain(node);
@@ -160,6 +161,32 @@ static int l_journal_open(lua_State *L) {
   holt_list_init(&journal->compacts);
   holt_list_push(&node->journals, &journal->node_list);
   *box = journal;
+  return 1;
+}
+
+/* Into a buffer: Lua may raise, and the store is being read. */
+static void on_name(void *arg, const char *name) {
+  holt_write_bytes(arg, name, strlen(name) + 1);
+}
+
+/* journal_names(node) -> list of names: the journals in the node's folder | nil, err */
+static int l_journal_names(lua_State *L) {
+  struct lua_node *node = holt__node_of(L, 1);
+  struct holt_err err;
+  if (node->node == NULL || holt_node_is_closing(node->node)) {
+    holt_err_set(&err, HOLT_ECLOSED, "the node is closed");
+    return holt_lua_fail(L, &err);
+  }
+  struct holt_writer *names = &node->parts[0]; /* the node's scratch */
+  names->len = 0;
+  if (holt_journals_each(holt_node_journals(node->node), on_name, names, &err) != 0)
+    return holt_lua_fail(L, &err);
+  lua_newtable(L);
+  lua_Integer count = 0;
+  for (size_t at = 0; at < names->len; at += strlen((const char *)names->data + at) + 1) {
+    lua_pushstring(L, (const char *)names->data + at);
+    lua_rawseti(L, -2, ++count);
+  }
   return 1;
 }
 
@@ -206,11 +233,10 @@ void holt__journals_shut(struct lua_node *node) {
 }
 
 void holt_binding_journals(lua_State *L) {
-  static const luaL_Reg functions[] = {{"journal_open", l_journal_open},
-                                       {"journal_close", l_journal_close},
-                                       {"journal_is_open", l_journal_is_open},
-                                       {"journal_emit", holt__l_journal_emit},
-                                       {NULL, NULL}};
+  static const luaL_Reg functions[] = {
+      {"journal_open", l_journal_open},       {"journal_names", l_journal_names},
+      {"journal_close", l_journal_close},     {"journal_is_open", l_journal_is_open},
+      {"journal_emit", holt__l_journal_emit}, {NULL, NULL}};
   luaL_newmetatable(L, JOURNAL);
   lua_pushcfunction(L, l_journal_gc);
   lua_setfield(L, -2, "__gc");

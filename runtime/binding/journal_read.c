@@ -84,20 +84,43 @@ static bool is_wanted(lua_State *L, int index, const struct holt_journal_entry *
   }
 }
 
-static int push_read(lua_State *L, uint64_t next, int code, uint64_t damaged) {
+/* Which entry it is, as text and as fields of the error, as far as that is known. */
+static void push_damage(lua_State *L, const struct lua_journal *journal, uint64_t position) {
+  struct holt_err err;
+  struct holt_journal_damage damage = {0};
+  char author[HOLT__HEX];
+  bool is_known = holt_journal_damage(journal->journal, position, &damage) && damage.number > 0;
+  holt__write_hex(author, damage.author);
+  if (is_known)
+    holt_err_set(&err, HOLT_ECORRUPT,
+                 "the entry at position %llu (number %llu of author %.16s) is damaged; "
+                 "linked holders that have it give it back",
+                 (unsigned long long)position, (unsigned long long)damage.number, author);
+  else
+    holt_err_set(&err, HOLT_ECORRUPT,
+                 "the entry at position %llu is damaged; linked holders that have it give it back",
+                 (unsigned long long)position);
+  holt_lua_push_err(L, &err);
+  if (!is_known) return;
+  lua_pushlstring(L, author, 64);
+  lua_setfield(L, -2, "author");
+  set_integer(L, "sequence", damage.number);
+  if (!damage.has_hash) return;
+  push_hex(L, damage.hash);
+  lua_setfield(L, -2, "hash");
+}
+
+static int push_read(lua_State *L, const struct lua_journal *journal, uint64_t next, int code, uint64_t at) {
   lua_pushinteger(L, (lua_Integer)next);
   if (code == 0) return 2;
   struct holt_err err;
-  if (code == HOLT_ECORRUPT)
-    holt_err_set(&err, code,
-                 "the entry at position %llu is damaged; linked holders that have it give it back",
-                 (unsigned long long)damaged);
-  else
-    holt_err_set(&err, code, "reading at position %llu: %s", (unsigned long long)damaged,
-                 holt_err_text(code));
-  holt_lua_push_err(L, &err);
-  lua_pushinteger(L, (lua_Integer)damaged);
-  lua_setfield(L, -2, "position");
+  if (code == HOLT_ECORRUPT) {
+    push_damage(L, journal, at);
+  } else {
+    holt_err_set(&err, code, "reading at position %llu: %s", (unsigned long long)at, holt_err_text(code));
+    holt_lua_push_err(L, &err);
+  }
+  set_integer(L, "position", at);
   return 3;
 }
 
@@ -128,7 +151,7 @@ static int l_journal_read(lua_State *L) {
       position = end;
       break;
     }
-    if (rc != 0) return push_read(L, position, rc, rc == HOLT_ECORRUPT ? position - 1 : at);
+    if (rc != 0) return push_read(L, journal, position, rc, rc == HOLT_ECORRUPT ? position - 1 : at);
     if (entry.position >= end) { /* behind the limit */
       position = end;
       break;
@@ -138,7 +161,7 @@ static int l_journal_read(lua_State *L) {
     push_entry(L, &shared, &entry);
     lua_rawseti(L, 9, ++count);
   }
-  return push_read(L, position, 0, 0);
+  return push_read(L, journal, position, 0, 0);
 }
 
 /* --- Waiting ------------------------------------------------------------------------------------------- */

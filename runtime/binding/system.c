@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/crc32c.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "binding/binding.h"
@@ -156,6 +157,15 @@ static int l_was_interrupted(lua_State *L) {
   return 1;
 }
 
+/* checksum(before, text) -> CRC-32C of `text` that follows what has the checksum `before`; begin with 0 */
+static int l_checksum(lua_State *L) {
+  size_t len;
+  uint32_t before = (uint32_t)luaL_checkinteger(L, 1);
+  const char *text = luaL_checklstring(L, 2, &len);
+  lua_pushinteger(L, holt_crc32c(before, text, len));
+  return 1;
+}
+
 /* --- signals -------------------------------------------------------------------------------------- */
 
 static const struct {
@@ -284,6 +294,7 @@ void holt_binding_system(lua_State *L) {
                                        {"on_slow", l_on_slow},
                                        {"watch_counts", l_watch_counts},
                                        {"was_interrupted", l_was_interrupted},
+                                       {"checksum", l_checksum},
                                        {NULL, NULL}};
   luaL_setfuncs(L, functions, 0);
   push_on_signal(L);

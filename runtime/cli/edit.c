@@ -154,6 +154,11 @@ static void hide(struct edit *edit) {
   fflush(stdout);
 }
 
+static bool is_empty(const struct edit *edit) {
+  const LineInfo *info = el_line(edit->line);
+  return info->lastchar == info->buffer;
+}
+
 /* edit:hide(): the line is gone until show(); what is printed meanwhile ends with a line break */
 static int l_hide(lua_State *L) {
   hide(check_edit(L));
@@ -166,6 +171,13 @@ static int l_show(lua_State *L) {
   if (!lua_isnoneornil(L, 2)) snprintf(edit->prompt, sizeof edit->prompt, "%s", luaL_checkstring(L, 2));
   show(edit);
   return 0;
+}
+
+/* edit:is_empty() -> whether nothing is typed on the line */
+static int l_is_empty(lua_State *L) {
+  struct edit *edit = check_edit(L);
+  lua_pushboolean(L, edit->line == NULL || is_empty(edit));
+  return 1;
 }
 
 static int l_resize(lua_State *L) {
@@ -198,11 +210,6 @@ static size_t whole_keys(const uint8_t *bytes, size_t len) {
     if ((bytes[i - 1] & 0xc0) != 0x80)
       return mbrlen((const char *)bytes + i - 1, len - i + 1, &state) == (size_t)-2 ? i - 1 : len;
   return len;
-}
-
-static bool is_empty(const struct edit *edit) {
-  const LineInfo *info = el_line(edit->line);
-  return info->lastchar == info->buffer;
 }
 
 /* The line is done: into the history, and out of libedit, which then waits for the next. */
@@ -304,9 +311,9 @@ static int l_edit_open(lua_State *L) {
 }
 
 void holt_cli_edit(lua_State *L) {
-  static const luaL_Reg methods[] = {{"feed", l_feed},     {"hide", l_hide},   {"show", l_show},
-                                     {"resize", l_resize}, {"words", l_words}, {"close", l_close},
-                                     {NULL, NULL}};
+  static const luaL_Reg methods[] = {{"feed", l_feed},         {"hide", l_hide},   {"show", l_show},
+                                     {"resize", l_resize},     {"words", l_words}, {"close", l_close},
+                                     {"is_empty", l_is_empty}, {NULL, NULL}};
   luaL_newmetatable(L, EDIT);
   lua_newtable(L);
   luaL_setfuncs(L, methods, 0);

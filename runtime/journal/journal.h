@@ -90,6 +90,10 @@ int holt_journal_open(struct holt_journals *journals, const struct holt_journal_
                       struct holt_journal **out, struct holt_err *err);
 /* Emits under way are still written, and answered. */
 void holt_journal_close(struct holt_journal *journal);
+/* The names of the journals that the node's folder holds, open or not: `each` for one after the other,
+ * borrowed. Opens the folder; makes no journal. Errors as above. */
+int holt_journals_each(struct holt_journals *journals, void (*each)(void *arg, const char *name), void *arg,
+                       struct holt_err *err);
 const char *holt_journal_name(const struct holt_journal *journal);
 
 /* One emit under way. The caller owns the memory until `cb` has run or it was canceled. */
@@ -133,6 +137,15 @@ uint64_t holt_journal_next(const struct holt_journal *journal);
  * is moved behind it. HOLT_EEOF: none yet. HOLT_ECORRUPT: the entry there is damaged and was skipped; it is
  * being fetched from other holders. HOLT_EIO. */
 int holt_journal_read(struct holt_journal *journal, uint64_t *position, struct holt_journal_entry *out);
+/* Which entry it is that is damaged at this position, as far as that is known. */
+struct holt_journal_damage {
+  uint8_t author[32], hash[32];
+  uint64_t number; /* of the author's; 0: nothing is known */
+  bool has_hash;   /* its neighbours name it */
+};
+/* False: none is known to be damaged there. */
+bool holt_journal_damage(const struct holt_journal *journal, uint64_t position,
+                         struct holt_journal_damage *out);
 /* An entry of another author that the author of the entry read last had seen, where that was news. `index`
  * from 0; false behind the last. */
 struct holt_journal_parent {

@@ -141,6 +141,31 @@ bool holt__journals_close_damaged(struct holt_journals *all) {
   return true;
 }
 
+struct names {
+  void (*each)(void *arg, const char *name);
+  void *arg;
+};
+
+/* A journal NAME has a table "NAME/log" (book.c). */
+static void on_table(void *arg, const char *table) {
+  const struct names *names = arg;
+  char name[HOLT_BOOK_NAME_MAX + 1];
+  size_t len = strlen(table);
+  if (len <= 4 || len - 4 >= sizeof name || strcmp(table + len - 4, "/log") != 0) return;
+  memcpy(name, table, len - 4);
+  name[len - 4] = '\0';
+  names->each(names->arg, name);
+}
+
+int holt_journals_each(struct holt_journals *all, void (*each)(void *arg, const char *name), void *arg,
+                       struct holt_err *err) {
+  struct names names = {.each = each, .arg = arg};
+  int rc = holt__journals_open_store(all, err);
+  if (rc != 0) return rc;
+  rc = holt_kv_each_table(all->kv, on_table, &names);
+  return rc == 0 ? 0 : holt_err_set(err, rc, "%s: %s", holt_kv_path(all->kv), holt_err_text(rc));
+}
+
 struct holt_signer *holt__journals_new_chain(struct holt_journals *all) {
   uint8_t seed[HOLT_KEY_BYTES];
   draw(all->env, seed);

@@ -152,6 +152,8 @@ size_t holt_script_task_count(const struct holt_script *script);
  * holt_watch_on_slow when the run is over. 0: not told. On the main thread of plain Lua the watch begins
  * here, and rests when the loop has nothing left to do. */
 void holt_watch_set(struct holt_script *script, uint64_t tick_ms, uint64_t limit_ms);
+/* A call of ours that holds the loop once, such as an opening, is over: it is not told, what comes is. */
+void holt_watch_excuse(struct holt_script *script);
 /* Call the Lua function on top of L's stack, which is popped: f(where, seconds), where is "file:line". It
  * must not wait. */
 void holt_watch_on_slow(lua_State *L);

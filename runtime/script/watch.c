@@ -208,6 +208,10 @@ void holt_watch_set(struct holt_script *script, uint64_t tick_ms, uint64_t limit
   if (watch->running != NULL) holt__watch_start(script);
 }
 
+void holt_watch_excuse(struct holt_script *script) {
+  script->watch.since_ns = holt_env_clock_ns(script->env);
+}
+
 void holt_watch_on_slow(lua_State *L) {
   struct holt__watch *watch = &holt_script_of(L)->watch;
   luaL_unref(L, LUA_REGISTRYINDEX, watch->sink_ref);

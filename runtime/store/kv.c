@@ -146,6 +146,15 @@ int holt_kv_prev(struct holt_kv_cursor *cursor, struct holt_buf *found, struct h
   return move(cursor, HOLT_KV_PREV, holt_buf(NULL, 0), found, value);
 }
 
+int holt_kv_each_table(struct holt_kv *kv, void (*each)(void *arg, const char *name), void *arg) {
+  struct holt_kv_txn *txn;
+  int rc = holt_kv_begin(kv, &txn);
+  if (rc != 0) return rc;
+  rc = kv->ops->each_table(txn, each, arg);
+  holt_kv_end(txn);
+  return rc;
+}
+
 /* --- Writing -------------------------------------------------------------------------------------- */
 
 static int put(struct holt_kv_txn *txn, uint32_t table, struct holt_buf key, struct holt_buf value,

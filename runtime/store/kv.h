@@ -82,6 +82,10 @@ uint64_t holt_kv_size_bytes(const struct holt_kv *kv);
  * (HOLT_KV_TABLES_MAX are open), HOLT_ENOSPC, HOLT_EIO, HOLT_ECORRUPT. */
 int holt_kv_table(struct holt_kv *kv, const char *name, uint32_t *table, struct holt_err *err);
 
+/* The name of every table there is but the store's own ones, in any order; `name` is borrowed until `each`
+ * returns, which changes nothing. Holds the loop up: for start. Errors: HOLT_ECORRUPT, HOLT_EIO. */
+int holt_kv_each_table(struct holt_kv *kv, void (*each)(void *arg, const char *name), void *arg);
+
 /* --- Reading -------------------------------------------------------------------------------------- */
 
 /* Begin to read on the loop. While a read is open no page is used again, so the file grows: end it before the

@@ -15,6 +15,7 @@ struct holt_kv_ops {
   void (*forget)(struct holt_kv *kv); /* the env is gone */
   uint64_t (*size_bytes)(const struct holt_kv *kv);
   int (*table)(struct holt_kv *kv, const char *name, uint32_t *table, struct holt_err *err);
+  int (*each_table)(struct holt_kv_txn *txn, void (*each)(void *arg, const char *name), void *arg);
   int (*begin)(struct holt_kv *kv, struct holt_kv_txn **out);
   void (*end)(struct holt_kv_txn *txn);
   int (*get)(struct holt_kv_txn *txn, uint32_t table, struct holt_buf key, struct holt_buf *value);

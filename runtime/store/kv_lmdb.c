@@ -543,11 +543,43 @@ static void mark(struct holt_kv *kv) {
     holt_log(HOLT_LOG_WARN, "cannot mark the store in '%s' as damaged: %s", kv->path, err.message);
 }
 
+struct table_walk {
+  MDB_txn *txn;
+  MDB_cursor *cursor;
+  void (*each)(void *arg, const char *name);
+  void *arg;
+};
+
+/* LMDB keeps the names of its tables in a table without a name. */
+static int walk_tables(void *arg) {
+  struct table_walk *walk = arg;
+  MDB_dbi all;
+  MDB_val key, value;
+  char name[128];
+  int rc = mdb_dbi_open(walk->txn, NULL, 0, &all);
+  if (rc == 0) rc = mdb_cursor_open(walk->txn, all, &walk->cursor);
+  while (rc == 0 && (rc = mdb_cursor_get(walk->cursor, &key, &value, MDB_NEXT)) == 0) {
+    if (key.mv_size == 0 || key.mv_size >= sizeof name) return MDB_CORRUPTED;
+    memcpy(name, key.mv_data, key.mv_size);
+    name[key.mv_size] = '\0';
+    if (name[0] != '.') walk->each(walk->arg, name);
+  }
+  return rc == MDB_NOTFOUND ? 0 : rc;
+}
+
+static int each_table(struct holt_kv_txn *txn, void (*each)(void *arg, const char *name), void *arg) {
+  struct table_walk walk = {.txn = mdb_of(txn), .each = each, .arg = arg};
+  int rc = holt__lmdb_guarded(walk_tables, &walk);
+  if (walk.cursor != NULL) mdb_cursor_close(walk.cursor);
+  return holt__lmdb_code(env_of(txn), rc);
+}
+
 static const struct holt_kv_ops lmdb_ops = {
     .close = close_kv,
     .forget = forget,
     .size_bytes = size_bytes,
     .table = table,
+    .each_table = each_table,
     .begin = begin,
     .end = end,
     .get = get,

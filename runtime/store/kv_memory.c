@@ -396,11 +396,18 @@ static void close_kv(struct holt_kv *kv, void (*closed)(void *arg), void *arg) {
   if (closed != NULL) closed(arg);
 }
 
+static int each_table(struct holt_kv_txn *txn, void (*each)(void *arg, const char *name), void *arg) {
+  const struct holt_kv_disk *disk = ((const struct memory_kv *)txn->kv)->disk;
+  for (uint32_t i = 0; i < disk->table_count; i++) each(arg, disk->tables[i]->name);
+  return 0;
+}
+
 static const struct holt_kv_ops memory_ops = {
     .close = close_kv,
     .forget = forget,
     .size_bytes = size_bytes,
     .table = table,
+    .each_table = each_table,
     .begin = begin,
     .end = end,
     .get = get,

@@ -336,6 +336,20 @@ static void can_be_closed_from_a_callback(struct machine *m) {
   assert_int_equal(script.told, 1);
 }
 
+static void note_table(void *arg, const char *name) {
+  char *text = arg; /* 100 bytes */
+  snprintf(text + strlen(text), 100 - strlen(text), "%s ", name);
+}
+
+static void names_its_tables(struct machine *m) {
+  char text[100] = "";
+  uint32_t other;
+  open_kv(m);
+  assert_int_equal(holt_kv_table(m->kv, "others", &other, &m->err), 0);
+  assert_int_equal(holt_kv_each_table(m->kv, note_table, text), 0);
+  assert_true(strcmp(text, "others things ") == 0 || strcmp(text, "things others ") == 0);
+}
+
 static void is_there_again_after_a_close(struct machine *m) {
   if (m->kind == IN_MEMORY) return;
   open_kv(m);
@@ -442,6 +456,7 @@ EVERYWHERE(a_read_sees_one_moment)
 EVERYWHERE(jobs_run_one_after_another)
 EVERYWHERE(closing_ends_what_waits)
 EVERYWHERE(can_be_closed_from_a_callback)
+EVERYWHERE(names_its_tables)
 EVERYWHERE(is_there_again_after_a_close)
 EVERYWHERE(knows_whose_it_is)
 EVERYWHERE(a_second_opener_is_refused)
@@ -1087,6 +1102,7 @@ int main(int argc, char **argv) {
       cmocka_unit_test(test_jobs_run_one_after_another),
       cmocka_unit_test(test_closing_ends_what_waits),
       cmocka_unit_test(test_can_be_closed_from_a_callback),
+      cmocka_unit_test(test_names_its_tables),
       cmocka_unit_test(test_is_there_again_after_a_close),
       cmocka_unit_test(test_knows_whose_it_is),
       cmocka_unit_test(test_a_second_opener_is_refused),

@@ -21,7 +21,7 @@ local verb = {
     { "no-repl", help = "lines of JSON instead of the prompt; also when standard input is no terminal" },
     { "from-scratch", help = "begin with the first entry, wherever the cursor is" },
     { "cursor", value = "NAME", help = "the cursor that remembers where this stopped" },
-    { "meta", help = "with --no-repl: hash, author, sequence, node, time, too" },
+    { "meta", help = "with --no-repl: hash, author, sequence, holder, node, time and position, too" },
     { "strict", help = "with --no-repl: end with 5 at the first line that is refused" },
     { "log-level", value = "LEVEL", help = "trace debug info warn error silent",
       values = { "trace", "debug", "info", "warn", "error", "silent" } },
@@ -50,6 +50,7 @@ local function watch_signals(log)
   end
   core.on_signal("SIGTERM", on_signal)
   core.on_signal("SIGINT", on_signal)
+  return on_signal
 end
 
 -- A word that is no file may be a verb mistyped.
@@ -85,9 +86,9 @@ function verb.run(values, arguments)
   if values.from_scratch then
     log:cursor(values.cursor, "start")
   end
-  watch_signals(log)
+  local leave = watch_signals(log)
   local is_prompt = not values.no_repl and core.is_terminal(0)
-  local ok, result = pcall(require(is_prompt and "holt.cli.journal.prompt" or "holt.cli.journal.stream").run, log, values)
+  local ok, result = pcall(require(is_prompt and "holt.cli.journal.prompt" or "holt.cli.journal.stream").run, log, values, leave)
   if not ok and errors.is(result) and (result.code == "canceled" or (result.code == "closed" and log.closed)) then
     return nil -- we are ending already
   end

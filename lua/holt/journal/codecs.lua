@@ -246,6 +246,18 @@ function Codecs:encode(name, message)
   return bytes, full
 end
 
+---The same for a message of the user's: names that are the journal's own are refused.
+---@param name string
+---@param message any
+---@return string|nil bytes
+---@return string|holt.Error
+function Codecs:encode_users(name, message)
+  if self.own[name] ~= nil then
+    return errors.fail("schema", ("'%s' is a name of the journal's own; call the message otherwise"):format(name))
+  end
+  return self:encode(name, message)
+end
+
 ---A message from its bytes.
 ---@param name string
 ---@param bytes string

@@ -46,13 +46,13 @@ local function call(handler, entry)
   end, entry.payload, entry)
 end
 
--- Run the handler for one entry until it returns, or its retries are used up.
+-- Run the handler for one entry until it returns, or its retries are used up. Whether it did return.
 local function handle(log, handler, entry)
   local wait = RETRY_MIN
   for attempt = 1, math.huge do
     local ok, err = call(handler, entry)
     if ok or handler.is_off then
-      return
+      return ok
     end
     err.handler, err.attempt, err.entry = ("handler of '%s'"):format(handler.name), attempt, entry
     M.report(log, err)
@@ -60,7 +60,7 @@ local function handle(log, handler, entry)
       if handler.reader.cursor then
         log.events:fire("skipped", entry, err)
       end
-      return
+      return false
     end
     pause(handler, wait)
     wait = math.min(wait * 2, RETRY_MAX)
@@ -105,8 +105,10 @@ local function run(log, handler)
     if handler.is_once then
       handler.is_last = true
     end
-    handle(log, handler, entry)
-    if handler.is_once then
+    local is_handled = handle(log, handler, entry)
+    if is_handled and handler.is_off then
+      reader.settle(handler.reader, entry) -- it took itself away, and is done with this one
+    elseif handler.is_once then
       if handler.reader.cursor then
         entry:ack()
       end

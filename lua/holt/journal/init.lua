@@ -46,6 +46,7 @@ local VERIFY_BATCH = 256
 ---@field events holt.Emitter
 ---@field messages table<string, { encode: function, decode: function }>
 ---@field closed boolean
+---@field mending holt.Gate|nil Readers wait there for damaged entries.
 local Log = {}
 Log.__index = Log
 
@@ -59,11 +60,7 @@ function Log:emit(name, message, opts)
   if type(name) ~= "string" then
     error(("log:emit: expected the name of a message, got %s"):format(type(name)), 2)
   end
-  local codecs = self.codecs
-  if codecs.own[name] ~= nil then
-    return errors.fail("schema", ("'%s' is a name of the journal's own; call the message otherwise"):format(name))
-  end
-  local bytes, full = codecs:encode(name, message)
+  local bytes, full = self.codecs:encode_users(name, message)
   if not bytes then
     return nil, full
   elseif opts == nil then
@@ -245,6 +242,7 @@ local function end_use(self)
   self.closed = true
   self.node.journals_open[self.name] = nil
   handlers.close(self)
+  reader.wake(self)
 end
 
 ---Take nothing more, wait until what was emitted is answered, close. False when it was closed already.
@@ -393,6 +391,7 @@ function tells.damaged(log, told)
 end
 
 function tells.mended(log, told)
+  reader.wake(log)
   log.events:fire("mended", told.number)
 end
 

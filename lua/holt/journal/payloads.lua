@@ -3,6 +3,7 @@
 -- @module holt.journal.payloads
 local codecs = require("holt.journal.codecs")
 local core = require("holt.core")
+local errors = require("holt.errors")
 local schemas = require("holt.schema")
 
 local M = {}
@@ -20,19 +21,42 @@ local function find_schema(box, given)
   end
 end
 
+-- A codec in the place of another, or of a schema: what is there could not be read any more, and what is written would be of two
+-- kinds. Functions of the script's own are not compared: they may well read what a built-in codec wrote.
+local function codec_conflict(box, given)
+  local first, after = core.journal_bounds(box)
+  local kept, schema = core.journal_note(box, "codec"), core.journal_note(box, "schema")
+  if first == after or not (given.codec or given.schema) then
+    return nil
+  elseif schema and not given.codec or not schema and not kept then
+    return nil
+  elseif not schema and type(given.codec) == "table" or not schema and given.codec == kept then
+    return nil
+  end
+  local was = schema and "has a schema" or ("has the codec '%s'"):format(kept)
+  local wanted = type(given.codec) == "string" and ("the codec '%s'"):format(given.codec) or given.codec and "a codec" or "a schema"
+  return errors.new("option_conflict", ("this journal %s: it cannot be opened with %s in its place"):format(was, wanted), {
+    hint = "leave that out, or bring its entries into a new folder: holt journal export --db OLD | holt journal import - --db NEW",
+  })
+end
+
 local function keep(box, key, value)
   if value and core.journal_note(box, key) ~= value then
     core.journal_set_note(box, key, value)
   end
 end
 
----The codecs of an open journal; nil and an error when its schema is broken.
+---The codecs of an open journal; nil and an error when its schema is broken (`schema`), or when the codec or schema that is given is
+---of another kind than the one that is kept (`option_conflict`).
 ---@param box userdata
 ---@param given { schema?: string|holt.Schema, codec?: string|table }
 ---@return holt.JournalCodecs|nil
 ---@return holt.Error?
 function M.new(box, given)
-  local schema, err
+  local schema, err = nil, codec_conflict(box, given)
+  if err then
+    return nil, err
+  end
   if given.schema or not given.codec then -- a codec in the schema's place makes us forget it
     schema, err = find_schema(box, given.schema)
     if err then

@@ -5,6 +5,7 @@ local core = require("holt.core")
 local M = {}
 
 local KNOWN_MAX = 64
+local ALL_INTERFACES = { ["0.0.0.0"] = true, ["::"] = true, ["*"] = true, [""] = true }
 
 --- Announcing ----------------------------------------------------------------------------------------------------------
 
@@ -12,7 +13,7 @@ local function split(addresses)
   local list = {}
   for _, address in ipairs(addresses) do
     local ip, port = address:match("^%[?(.-)%]?:(%d+)$")
-    if ip then
+    if ip and not ALL_INTERFACES[ip] then -- which is no place that others could dial
       list[#list + 1] = { ip = ip, port = math.tointeger(port) }
     end
   end

@@ -8,6 +8,7 @@ local options = require("holt.options")
 local M = {}
 
 local BATCH = 256
+local MEND_WAIT, MEND_WAIT_SHORT = 10, 1 -- seconds until a damaged entry is given up; behind one that was
 local RULES = {
   from = { "string|table|integer" },
   follow = { "boolean" },
@@ -46,6 +47,13 @@ function M.resolve(log, from, what, level)
     end
     return from == "start" and first or next_one
   elseif math.type(from) == "integer" then
+    if from < 0 then
+      error(("%s: a position is 1 or more, not %d"):format(what, from), level + 1)
+    end
+    local first, next_one = core.journal_bounds(box)
+    if first and from > next_one then
+      return errors.fail("not_found", ("%s: there is no position %d, this journal ends at %d"):format(what, from, next_one - 1))
+    end
     return from
   elseif type(from) == "string" then
     if #from ~= 64 or from:find("%X") then
@@ -68,6 +76,9 @@ end
 local function take_cursor(log, name, who, level)
   if name == "" or #name > 255 then
     error(("%s: the name of a cursor has 1 to 255 bytes"):format(who), level + 1)
+  end
+  if log.cursors_used[name] then
+    collectgarbage() -- a reader that was dropped gives its cursor back
   end
   local owner = log.cursors_used[name]
   if owner then
@@ -113,6 +124,55 @@ function M.entry_text(entry)
   return ("holt.entry (%s %s #%d)"):format(entry.name, entry.hash:sub(1, 12), entry.position)
 end
 
+--- Damaged entries -----------------------------------------------------------------------------------------------------
+
+---An entry was mended, or the journal is closed: whoever waits looks again.
+---@param log holt.Log
+function M.wake(log)
+  if log.mending then
+    log.mending:open()
+    log.mending = nil
+  end
+end
+
+-- Whether another holder is linked, or one may come.
+local function may_be_mended(log)
+  return #log.node:peers() > 0 or #log.node:status().listen > 0
+end
+
+-- Wait until the entry that is damaged has been mended, or something else was: the caller looks again. False when it is to be
+-- given up: nobody is there to bring it, or did in time. Only with a cursor, which would never come back to it.
+local function wait_mended(self, position)
+  local log = self.log
+  if not self.cursor or not may_be_mended(log) then
+    return false
+  end
+  if self.mend_position ~= position then
+    self.mend_position, self.mend_deadline = position, core.now() + self.mend_wait
+  end
+  local left = self.mend_deadline - core.now()
+  if left <= 0 then
+    self.mend_wait = MEND_WAIT_SHORT -- perhaps no other has it, nor the next ones
+    return false
+  end
+  log.mending = log.mending or core.gate()
+  log.mending:wait(left)
+  return true
+end
+
+-- Told once: nobody will handle this entry.
+local function give_up(self, err)
+  if self.cursor then
+    self.log.events:fire("skipped", {
+      position = err.position,
+      author = err.author,
+      sequence = err.sequence,
+      hash = err.hash,
+    }, err)
+  end
+  error(err, 0)
+end
+
 -- The next batch: true when it has something, false when there is nothing more before the limit, or nothing yet.
 local function fill(self)
   while not self.is_closed do
@@ -120,22 +180,24 @@ local function fill(self)
     if not list then
       return false, after
     end
-    self.batch, self.index, self.failure = list, 0, err
+    self.batch, self.index = list, 0
     if #list > 0 then
-      self.position = after
+      self.position = err and err.position or after -- what is damaged is looked at again: it may be mended by then
+      self.mend_wait = MEND_WAIT
       return true
-    end
-    if err then
-      self.failure = nil
+    elseif err and not (err.code == "corrupt" and wait_mended(self, err.position)) then
       self.position = after
-      err.position = err.position or after - 1
+      if err.code == "corrupt" then
+        give_up(self, err)
+      end
       error(err, 0)
-    end
-    local is_moving = after > self.position
-    self.position = after
-    move_cursor(self, after)
-    if not is_moving then
-      return false
+    elseif not err then
+      local is_moving = after > self.position
+      self.position = after
+      move_cursor(self, after)
+      if not is_moving then
+        return false
+      end
     end
   end
   return false
@@ -184,11 +246,6 @@ function Reader:next()
       move_cursor(self, self.at + 1)
       self.at = nil
     end
-    if self.failure then
-      local failure = self.failure
-      self.failure = nil
-      error(failure, 0)
-    end
     local found, err = fill(self)
     if not found then
       if err and (err.code ~= "closed" or not self.follow) then
@@ -200,6 +257,15 @@ function Reader:next()
   end
   self:close()
   return nil
+end
+
+---After the reader's end: this entry counts as dealt with all the same, unless somebody else moves the cursor by now.
+---@param reader holt.Reader
+---@param entry holt.Entry
+function M.settle(reader, entry)
+  if reader.cursor and not reader.log.cursors_used[reader.cursor] then
+    move_cursor(reader, entry.position + 1)
+  end
 end
 
 ---Read no more. The entry that was handed out last counts as not handled: with a cursor it comes again.
@@ -217,6 +283,7 @@ end
 
 Reader.__call = Reader.next
 Reader.__close = Reader.close
+Reader.__gc = Reader.close
 
 function Reader:__tostring()
   return ("holt.reader (journal '%s', position %d)"):format(self.log.name, self.position)
@@ -254,6 +321,7 @@ function M.new(log, given, what, level)
     batch = {},
     index = 0,
     stored = 0,
+    mend_wait = MEND_WAIT,
     is_closed = false,
   }, Reader)
   self.entries = new_entries(self)

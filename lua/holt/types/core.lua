@@ -126,6 +126,12 @@ function core.on_signal(name, f, is_final) end
 ---@return boolean
 function core.was_interrupted() end
 
+---CRC-32C of what has the checksum `before` and of `text` behind it; begin with 0.
+---@param before integer
+---@param text string
+---@return integer
+function core.checksum(before, text) end
+
 ---How often the watchdog looks (0: every 50 ms), and from when on it warns of what holds the loop (0: never). Seconds.
 ---@param tick number
 ---@param limit number
@@ -592,6 +598,11 @@ function core.schema_new() end
 ---@return holt.Error? err locked, wrong_version, corrupt, io, disk_full, permission, closed
 function core.journal_open(node, options) end
 
+---@param node holt.Node
+---@return string[]|nil names The journals in the node's folder, open or not.
+---@return holt.Error? err
+function core.journal_names(node) end
+
 ---@param box userdata
 ---@return true ok Once emits under way are answered.
 function core.journal_close(box) end
@@ -729,6 +740,9 @@ function LineEdit:hide() end
 function LineEdit:show(prompt) end
 
 function LineEdit:resize() end
+
+---@return boolean is_empty Whether nothing is typed on the line.
+function LineEdit:is_empty() end
 
 ---@param words string[] What Tab knows.
 function LineEdit:words(words) end

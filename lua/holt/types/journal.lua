@@ -19,7 +19,8 @@
 ---@field from? "start"|"now"|string|integer|{ time: number }|{ author: string, sequence: integer } A hash, a position. "start"; with
 --- `follow` and no cursor "now". A cursor that is there already says it better.
 ---@field follow? boolean Wait for more at the end.
----@field cursor? string Go on where this cursor stands; it moves when the next entry is asked for, or by `entry:ack()`.
+---@field cursor? string Go on where this cursor stands; it moves when the next entry is asked for, or by `entry:ack()`. It waits at
+--- a damaged entry until that is mended.
 ---@field filter? string|string[]|fun(entry: holt.Entry): boolean Names, or any condition.
 ---@field raw? boolean Payloads as bytes.
 
@@ -65,7 +66,7 @@ local Log = {}
 ---@param message any
 ---@param opts? holt.EmitOptions
 ---@return string|nil hash Once it is on the disk.
----@return holt.Error? err schema, codec, too_large, disk_full, closed; timeout: too few others have it, `err.hash` is on the disk here.
+---@return holt.Error? err schema, codec, too_large, disk_full, io, closed; timeout: too few others have it, `err.hash` is on the disk here.
 function Log:emit(name, message, opts) end
 
 ---@param name string

@@ -102,11 +102,13 @@ function Node:call(subject, request, options) end
 ---@return string|holt.Error address The address with its real port, or the error.
 function Node:listen(address) end
 
----Link to the node at this address, now and after every loss. The same address gives the same peer.
+---Link to the node at this address, now and after every loss; with `attempts` until so many in a row have failed: then the peer
+---closes. The same address gives the same peer.
 ---@param address string
+---@param opts? { attempts?: integer }
 ---@return holt.Peer|nil peer
 ---@return holt.Error? err bad_address, closed
-function Node:connect(address) end
+function Node:connect(address, opts) end
 
 ---Drop today's peers without dialling them anew; go on listening.
 ---@return true|nil ok

@@ -1,13 +1,14 @@
 --- holt journal export: every entry as a line of JSON.
+local lines = require("holt.cli.journal.lines")
 local open = require("holt.cli.journal.open")
 local stream = require("holt.cli.journal.stream")
-local errors = require("holt.errors")
 local term = require("holt.cli.term")
 
 local verb = {
   name = "journal export",
   usage = "holt journal export --db FOLDER [options]",
-  summary = "Print every entry as a line of JSON, in the order in which they became durable here. holt journal import reads it back.",
+  summary = "Print every entry as a line of JSON, in the order in which they became durable here; equal entries are equal lines. "
+    .. "holt journal import reads it back.",
   examples = {
     { "holt journal export --db data > shop.ndjson", "everything" },
     { "holt journal export --db data --meta --only OrderPlaced", "one kind of message, with hash, author and time" },
@@ -27,17 +28,12 @@ local verb = {
 ---@return integer|nil
 function verb.print(reader, values, progress)
   local write, bad = stream.writer(), 0
-  while true do
-    local ok, entry = pcall(reader)
-    if ok and not entry then
-      return bad
-    elseif not ok and errors.is(entry) and entry.position then
-      term.say("entry at position %d: %s", entry.position, entry.message)
+  for _, entry, problem in open.entries(reader) do
+    if problem then
+      term.say("%s", open.problem_text(problem))
       bad = bad + 1
-    elseif not ok then
-      error(entry, 0)
     else
-      local line, err = open.line(entry, values.meta)
+      local line, err = lines.of_entry(entry, values.meta)
       if not line then
         term.say("entry %s: %s", entry.hash, err.message)
         bad = bad + 1
@@ -49,6 +45,7 @@ function verb.print(reader, values, progress)
       end
     end
   end
+  return bad
 end
 
 function verb.run(values)

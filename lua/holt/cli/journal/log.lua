@@ -21,7 +21,7 @@ local verb = {
 
 local WIDEST = 100
 
--- The newest `count` entries, oldest first.
+-- The newest `count` entries, oldest first; an error in the place of one that cannot be read.
 local function newest(log, count)
   local first, next_one = core.journal_bounds(log[1])
   local width = count
@@ -29,8 +29,8 @@ local function newest(log, count)
     local from = math.max(first, next_one - width)
     local list = {}
     local reader <close> = log:read({ from = from, raw = true })
-    for entry in reader do
-      list[#list + 1] = entry
+    for _, entry, problem in open.entries(reader) do
+      list[#list + 1] = entry or problem
     end
     if #list >= count or from == first then
       return table.move(list, math.max(1, #list - count + 1), #list, 1, {})
@@ -43,13 +43,15 @@ end
 local function columns_of(list)
   local columns, spans, count = {}, {}, 0
   for i, entry in ipairs(list) do
-    local span = spans[entry.author]
-    if not span then
+    local span = spans[entry.author or 0]
+    if not span and entry.author then -- none: damaged, and nobody knows whose it was
       count = count + 1
       columns[entry.author], span = count, { first = i }
       spans[entry.author] = span
     end
-    span.last = i
+    if span then
+      span.last = i
+    end
   end
   return columns, spans, count
 end
@@ -61,7 +63,7 @@ local function lanes(list, place, columns, spans, count)
   end
   for author, column in pairs(columns) do
     local span = spans[author]
-    if author == list[place].author then
+    if author == list[place].author and list[place].name then
       cells[column] = term.paint(1, term.colour(column), "*")
     elseif place >= span.first and place <= span.last then
       cells[column] = term.paint(1, term.colour(column), "|")
@@ -87,6 +89,16 @@ local function text_of(log, entry)
   return text
 end
 
+local function print_entry(log, entry, nodes, graph, has_arrows)
+  if not entry.name then
+    term.print(graph .. term.paint(1, "red", "damaged") .. " " .. entry.message)
+    return
+  end
+  local arrow = has_arrows and arrows(log, entry, nodes) or ""
+  term.print(("%s%s %s#%d %s %s%s"):format(graph, term.paint(1, "yellow", entry.hash:sub(1, 12)), entry.node, entry.sequence,
+    term.paint(1, "bold", entry.name), text_of(log, entry), term.paint(1, "dim", arrow)))
+end
+
 function verb.run(values)
   local log, code = open.open(values, true)
   if not log then
@@ -98,14 +110,14 @@ function verb.run(values)
   for _, head in ipairs(log:heads()) do
     nodes[head.author] = head.node
   end
+  local bad = 0
   for place = #list, 1, -1 do
     local entry = list[place]
     local graph = values.graph and lanes(list, place, columns, spans, count) or ""
-    local arrow = values.graph and arrows(log, entry, nodes) or ""
-    term.print(("%s%s %s#%d %s %s%s"):format(graph, term.paint(1, "yellow", entry.hash:sub(1, 12)), entry.node, entry.sequence,
-      term.paint(1, "bold", entry.name), text_of(log, entry), term.paint(1, "dim", arrow)))
+    print_entry(log, entry, nodes, graph, values.graph)
+    bad = bad + (entry.name and 0 or 1)
   end
-  return open.leave(log, 0)
+  return open.leave(log, bad > 0 and 1 or 0)
 end
 
 return verb

@@ -1,7 +1,6 @@
---- What the verbs of holt journal share: their flags, opening the journal of a folder, entries as lines of JSON.
+--- What the verbs of holt journal share: their flags, opening the journal of a folder.
 local core = require("holt.core")
 local errors = require("holt.errors")
-local json = require("holt.json")
 local node = require("holt.node")
 local term = require("holt.cli.term")
 
@@ -10,19 +9,20 @@ local M = {}
 M.DEFAULT_NAME = "journal"
 M.DEFAULT_CURSOR = "holt journal"
 
-local CODECS = { "protobuf", "json", "msgpack", "raw" }
+local CODECS = { "json", "msgpack", "raw" }
 
 ---Flags of every verb.
 M.common = {
   { "db", value = "FOLDER", help = "where the journal is kept (in memory)" },
   { "name", value = "NAME", help = "which journal of that folder (" .. M.DEFAULT_NAME .. ")" },
   { "schema", value = "FILE", help = "the .proto file of its messages (the one it was made with)" },
-  { "codec", value = "NAME", help = "without a schema: json, msgpack or raw", values = CODECS },
+  { "codec", value = "NAME", help = "in place of a schema: json, msgpack or raw", values = CODECS },
 }
 ---Flags of those that talk to other holders.
 M.links = {
-  { "listen", value = "ADDRESS", help = "listen at host:port or :port; may be repeated", is_repeatable = true },
-  { "connect", value = "ADDRESS", help = "dial host:port or :port; may be repeated", is_repeatable = true },
+  { "listen", value = "ADDRESS", help = "listen at [host:]port; may be repeated", is_repeatable = true },
+  { "connect", value = "ADDRESS", help = "dial [host:]port; may be repeated", is_repeatable = true },
+  { "advertise", value = "ADDRESS", help = "where others reach this holder, for its EventPeer (where it listens)", is_repeatable = true },
   { "node", value = "NAME", help = "the name of this holder (a random one)" },
   { "retry", help = "go on dialling an address that cannot be reached at first" },
   { "insecure", help = "may listen outside this machine without encryption" },
@@ -41,7 +41,9 @@ end
 ---@param err any
 ---@return integer
 function M.fail(err)
-  term.say("%s", errors.is(err) and (err.message .. (err.hint and ("; " .. err.hint) or "")) or tostring(err))
+  local text = errors.is(err) and (err.message .. (err.hint and ("; " .. err.hint) or ""))
+    or tostring(err):gsub("^[^:%s]+:%d+: ", "") -- the place is ours: what is wrong was typed
+  term.say("%s", text)
   if errors.is(err) then
     return ({ schema = 5, timeout = 4, unknown = 6 })[err.code] or 1
   end
@@ -76,8 +78,54 @@ local function dial(made, address, values)
   return true
 end
 
-local function begin(values)
-  local made = node.new({ name = values.node, data = values.db, listen = values.listen, insecure = values.insecure })
+-- A bare port is one of this machine.
+local function addresses(list)
+  for i, address in ipairs(list or {}) do
+    list[i] = address:gsub("^%d+$", ":%0")
+  end
+  return list
+end
+
+local function give_up(made, err)
+  made:close()
+  if err.code == "locked" then
+    err.hint = "end that one first, or look at a copy of the folder that was made while nobody had it open"
+  end
+  error(err, 0)
+end
+
+-- A name that was mistyped would make another, empty journal.
+local function check_name(made, folder, name)
+  local names, err = core.journal_names(made)
+  if not names and err.code == "locked" then
+    give_up(made, err)
+  elseif not names or #names == 0 then
+    return -- the opening makes a damaged folder anew, or says what is wrong with it
+  end
+  for _, other in ipairs(names) do
+    if other == name then
+      return
+    end
+  end
+  table.sort(names)
+  give_up(made, errors.new("not_found", ("%s holds no journal '%s'; there are: %s"):format(folder, name, table.concat(names, ", ")), {
+    hint = "give --name " .. names[1],
+  }))
+end
+
+local function begin(values, is_old)
+  values.connect = addresses(values.connect)
+  local made = node.new({
+    name = values.node,
+    data = values.db,
+    listen = addresses(values.listen),
+    advertise = values.advertise,
+    insecure = values.insecure,
+    handler_warning = 0, -- about our own code, which nobody who reads it could change
+  })
+  if is_old then
+    check_name(made, values.db, values.name or M.DEFAULT_NAME)
+  end
   local is_live = values.is_live or false
   local log, err = made:journal(values.name or M.DEFAULT_NAME, {
     schema = values.schema,
@@ -86,8 +134,7 @@ local function begin(values)
     redial = is_live,
   })
   if not log then
-    made:close()
-    error(err, 0)
+    give_up(made, err)
   end
   return log
 end
@@ -107,7 +154,7 @@ function M.open(values, is_old, hints)
     term.say("%s holds no journal; give the folder that was --db, or a node's `data`", values.db)
     return nil, 1
   end
-  local ok, log = pcall(begin, values)
+  local ok, log = pcall(begin, values, is_old)
   if not ok then
     if hints and errors.is(log) then
       log.hint = hints[log.code] or log.hint
@@ -118,6 +165,30 @@ function M.open(values, is_old, hints)
     term.say("listening on %s", address)
   end
   return log
+end
+
+---What a reader gives, one after the other; in the place of an entry that cannot be read nil and its error, which has its
+---`position`.
+---@param reader holt.Reader
+---@return fun(): boolean|nil, holt.Entry|nil, holt.Error|nil
+function M.entries(reader)
+  return function()
+    local ok, entry = pcall(reader)
+    if ok then
+      return entry and true, entry
+    elseif errors.is(entry) and entry.position then
+      return true, nil, entry
+    end
+    error(entry, 0)
+  end
+end
+
+---What is wrong with an entry, and where it is.
+---@param err holt.Error
+---@return string
+function M.problem_text(err)
+  local is_placed = err.message:find("position " .. err.position, 1, true)
+  return is_placed and err.message or ("entry at position %d: %s"):format(err.position, err.message)
 end
 
 ---Dial the addresses of the flags. Handlers and readers stand by now, so that nothing that comes is missed.
@@ -140,54 +211,6 @@ function M.leave(log, code)
   log:close()
   log.node:close()
   return code
-end
-
----A line of JSON for an entry: { name, payload }, and the rest with `has_meta`.
----@param entry holt.Entry
----@param has_meta boolean|nil
----@return string|nil
----@return holt.Error?
-function M.line(entry, has_meta)
-  local payload = entry.payload
-  if type(payload) == "string" and not utf8.len(payload) then
-    payload = { ["$hex"] = payload:gsub(".", function(c)
-      return ("%02x"):format(c:byte())
-    end) }
-  end
-  local name, name_err = json.encode(entry.name)
-  local body, err = json.encode(payload)
-  if not name or not body then
-    return nil, name_err or err
-  end
-  local line = ('{"name":%s,"payload":%s'):format(name, body)
-  if has_meta then
-    line = ('%s,"hash":"%s","author":"%s","sequence":%d,"holder":"%s","node":%s,"time":%.3f,"position":%d'):format(line, entry.hash,
-      entry.author, entry.sequence, entry.holder, json.encode(entry.node), entry.time, entry.position)
-  end
-  return line .. "}"
-end
-
----The message of a line: name and payload; nil and what is wrong with it.
----@param line string
----@return string|nil name
----@return any payload
-function M.parse(line)
-  local value, err = json.decode(line)
-  if value == nil then
-    return nil, errors.new("codec", "not a line of JSON: " .. err.message)
-  elseif type(value) ~= "table" or type(value.name) ~= "string" then
-    return nil, errors.new("codec", 'expected {"name": "...", "payload": ...}')
-  end
-  local payload = value.payload
-  if type(payload) == "table" and type(payload["$hex"]) == "string" and next(payload, next(payload)) == nil then
-    payload = payload["$hex"]:gsub("%x%x", function(digits)
-      return string.char(tonumber(digits, 16))
-    end)
-  end
-  if payload == nil then
-    payload = {}
-  end
-  return value.name, payload
 end
 
 return M

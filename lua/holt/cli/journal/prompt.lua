@@ -8,6 +8,8 @@ local term = require("holt.cli.term")
 local M = {}
 
 local PROMPT, MORE = "> ", ">> "
+local KILL_LINE = "\21" -- Ctrl-U
+local CUT_SECONDS = 0.5 -- Ctrl-C hit more than once at what holds the loop
 local LOG_METHODS = { "emit(", "on(", "once(", "off(", "read {", "get(", "heads()", "stats()", "verify()", "cursor(", "events:on(", "id" }
 local NODE_METHODS = { "connect(", "listen(", "peers()", "status()", "events:on(" }
 
@@ -35,7 +37,7 @@ local function watch(log, values, state)
       elseif ok then
         state.say(("%s %s"):format(entry.name, inspect.text(entry.payload)))
       elseif errors.is(entry) and entry.position then
-        state.say(("entry at position %d: %s"):format(entry.position, entry.message))
+        state.say(open.problem_text(entry))
       else
         error(entry, 0)
       end
@@ -48,9 +50,13 @@ end
 local function environment(log, state)
   local env = { log = log, node = log.node, holt = require("holt") }
   function env.emit(name, message, opts)
-    local hash, err = log:emit(name, message, opts)
-    if not hash then
-      state.say(tostring(err)) -- results are not shown, and this one should be
+    local ok, hash, err = pcall(log.emit, log, name, message, opts)
+    if not ok then
+      error(type(hash) == "string" and hash:gsub("^log:emit", "emit") or hash, 2) -- at the line that was typed
+    elseif not hash and state.task then
+      state.failures[#state.failures + 1] = err -- results are not shown, and this one should be, unless it is raised
+    elseif not hash then
+      state.say(tostring(err))
     end
     return hash, err
   end
@@ -93,11 +99,37 @@ local function compile(text, env)
   return chunk, false, problem
 end
 
+-- Run it in a task of its own, which Ctrl-C cancels.
+local function run_task(chunk, state)
+  local results
+  state.failures, state.is_canceled = {}, false
+  state.task = core.go_quiet(function()
+    results = table.pack(xpcall(chunk, function(raised)
+      return errors.is(raised) and raised or tostring(raised)
+    end))
+  end)
+  state.task:join()
+  state.task = nil
+  return results or { false, errors.new("canceled", "interrupted") }
+end
+
+local function say_failures(results, state)
+  for _, err in ipairs(state.failures) do
+    if results[1] or not rawequal(err, results[2]) then
+      state.say(tostring(err))
+    end
+  end
+end
+
 local function run_chunk(chunk, is_expression, state)
-  local results = table.pack(xpcall(chunk, function(raised)
-    return errors.is(raised) and raised or tostring(raised)
-  end))
-  if not results[1] then
+  local results = run_task(chunk, state)
+  say_failures(results, state)
+  if not results[1] and errors.is(results[2]) and results[2].code == "canceled" then
+    state.say("interrupted")
+    if not state.is_canceled then -- it held the loop: Ctrl-C is told only now
+      state.cut_at = core.now()
+    end
+  elseif not results[1] then
     state.say(tostring(results[2]))
   elseif is_expression then
     local shown = {}
@@ -127,10 +159,29 @@ local function take_line(line, state)
   end
 end
 
--- Keys until the end of the input.
+-- Ctrl-C ends what runs; else it drops what is typed; on an empty line it ends the program.
+local function on_interrupt(state, leave)
+  if state.cut_at and core.now() - state.cut_at < CUT_SECONDS then
+    return -- meant what ran
+  elseif state.task then
+    state.is_canceled = true
+    state.task:cancel()
+  elseif state.begun or not state.edit:is_empty() then
+    state.begun = nil
+    state.edit:feed(KILL_LINE)
+    state.edit:hide()
+    io.stdout:write("^C\n")
+    state.edit:show(PROMPT)
+  else
+    leave()
+  end
+end
+
+-- Keys until the end of the input, or of the journal.
 local function run_input(state)
   local keys = assert(core.stdio(0))
-  while true do
+  state.keys = keys
+  while not state.is_over do
     local bytes = keys:read()
     local line = state.edit:feed(bytes or "\4")
     while line do
@@ -150,8 +201,9 @@ end
 ---Run until the end of the input; returns the exit code.
 ---@param log holt.Log
 ---@param values table
+---@param leave function What a signal does.
 ---@return integer
-function M.run(log, values)
+function M.run(log, values, leave)
   local state = {}
   state.say = printer(state)
   state.edit = core.edit_open(PROMPT, values.db and values.db .. "/prompt_history" or nil)
@@ -166,8 +218,16 @@ function M.run(log, values)
     state.say("holt: " .. format:format(...))
   end
   log.events:on("closed", function()
+    state.say("the journal is closed")
+    state.is_over = true
     state.edit:close()
+    if state.keys then
+      state.keys:close()
+    end
   end)
+  core.on_signal("SIGINT", function()
+    on_interrupt(state, leave)
+  end, true)
   watch(log, values, state)
   local code = open.connect(log, values)
   if code then

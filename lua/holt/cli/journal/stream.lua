@@ -1,17 +1,20 @@
 --- holt journal --no-repl: lines of JSON in and out, going on where the last run stopped.
 --
--- - Each line of standard input is emitted, in order, many under way at once.
+-- - Each line of standard input is read, checked and emitted in order; many are on their way to the disk at once.
 -- - Each entry, our own too, is a line on standard output; the cursor moves when the line has been written.
 -- - The end of the input: with links it goes on until it is told to end; without them it ends when all is written.
 -- - Nobody reads standard output any more: it ends.
 local core = require("holt.core")
 local errors = require("holt.errors")
+local lines = require("holt.cli.journal.lines")
 local open = require("holt.cli.journal.open")
 local term = require("holt.cli.term")
 
 local M = {}
 
 local IN_FLIGHT = 512
+local LARGE = 256 * 1024 -- bytes of a message that may be too large: nothing is begun before its answer
+local PIECE = 64 * 1024
 
 --- Input ---------------------------------------------------------------------------------------------------------------
 
@@ -19,22 +22,18 @@ local IN_FLIGHT = 512
 local function lines_of_input()
   local kind = core.stdio_kind(0)
   if kind == "file" then
-    local count = 0
-    return function()
-      count = count + 1
-      if count % 256 == 0 then
-        core.sleep(0)
-      end
-      return io.stdin:read("l")
-    end
+    return lines.split(function()
+      core.sleep(0)
+      return io.stdin:read(PIECE)
+    end)
   end
   local stream, err = core.stdio(0)
   if not stream then
     error(err, 0)
   end
-  return function()
-    return (stream:read_line())
-  end
+  return lines.split(function()
+    return (stream:read())
+  end)
 end
 
 local Input = {}
@@ -48,8 +47,8 @@ function Input:refuse(number, err)
   end
 end
 
-function Input:emit(number, name, payload)
-  local hash, err = self.log:emit(name, payload)
+function Input:emit(number, name, bytes)
+  local hash, err = core.journal_emit(self.log[1], name, bytes)
   self.pending = self.pending - 1
   if hash then
     self.emitted = self.emitted + 1
@@ -62,19 +61,31 @@ function Input:emit(number, name, payload)
   self.room:open()
 end
 
+function Input:take(number, line)
+  local name, payload = lines.parse(line)
+  if not name then
+    return self:refuse(number, payload)
+  end
+  local bytes, full = self.log.codecs:encode_users(name, payload)
+  if not bytes then
+    return self:refuse(number, full)
+  end
+  while #bytes > LARGE and self.pending > 0 do
+    self:wait_room()
+  end
+  self.pending = self.pending + 1
+  if #bytes > LARGE then
+    self:emit(number, full, bytes)
+  else
+    core.go(self.emit, self, number, full, bytes)
+  end
+end
+
 ---Emit every line; returns when all are answered.
 function Input:run()
-  local number = 0
-  for line in lines_of_input() do
-    number = number + 1
-    if line:find("%S") then
-      local name, payload = open.parse(line)
-      if not name then
-        self:refuse(number, payload)
-      else
-        self.pending = self.pending + 1
-        core.go(self.emit, self, number, name, payload)
-      end
+  for number, line in lines_of_input() do
+    if not line or line:find("%S") then
+      self:take(number, line)
     end
     while self.pending >= IN_FLIGHT do
       self:wait_room()
@@ -122,7 +133,7 @@ function M.writer()
 end
 
 local function print_entry(write, entry, values)
-  local line, err = open.line(entry, values.meta)
+  local line, err = lines.of_entry(entry, values.meta)
   if not line then
     term.say("entry %s: %s", entry.hash, err.message)
     return true
@@ -141,7 +152,7 @@ local function print_all(reader, write, values, state)
     elseif ok and not print_entry(write, entry, values) then
       return false
     elseif not ok and errors.is(entry) and entry.position then
-      term.say("entry at position %d: %s", entry.position, entry.message) -- goes on behind it
+      term.say("%s", open.problem_text(entry)) -- goes on behind it
     elseif not ok then
       error(entry, 0)
     end

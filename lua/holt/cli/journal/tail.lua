@@ -30,8 +30,8 @@ local function find_start(log, count, only)
     local from = math.max(first, next_one - width)
     local places = {}
     local reader <close> = log:read({ from = from, filter = only, raw = true })
-    for entry in reader do
-      places[#places + 1] = entry.position
+    for _, entry, problem in open.entries(reader) do
+      places[#places + 1] = (entry or problem).position
     end
     if #places >= count or from == first then
       return count == 0 and next_one or places[math.max(1, #places - count + 1)] or next_one
