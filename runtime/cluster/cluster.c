@@ -211,11 +211,6 @@ static void start_raft(struct holt_cluster *c) {
 void holt__cluster_begin(struct holt_cluster *c, uint64_t cluster_id, const struct holt_raft_conf *conf) {
   struct holt_err err;
   if (c->is_begin_full && holt__cluster_now(c) < c->begin_again_ms) return;
-  if (conf && holt__words_unled(c, conf, &err) != 0) { /* nobody begins it: all of them see the same */
-    if (strcmp(c->refusal, err.message) != 0) holt__cluster_tell_error(c, HOLT_CLUSTER_ERROR, &err);
-    snprintf(c->refusal, sizeof c->refusal, "%.299s", err.message);
-    return;
-  }
   int rc = holt__disk_begin(c, cluster_id, &err);
   if (rc != 0) {
     if (rc != HOLT_ENOSPC || !c->is_begin_full) holt__cluster_tell_error(c, HOLT_CLUSTER_DISK_ERROR, &err);
@@ -266,16 +261,14 @@ void holt__cluster_discard(struct holt_cluster *c) {
   memset(&c->conf_told, 0, sizeof c->conf_told);
 }
 
-void holt__cluster_end(struct holt_cluster *c) {
+int holt__cluster_end(struct holt_cluster *c) {
   struct holt_err err;
   holt__cluster_discard(c);
-  if (!c->dir) {
-    c->voided_count = 0;
-    c->self = holt_env_random(c->env) | 1;
-  } else if (holt__disk_renew(c, &err) != 0) {
-    holt__cluster_tell_error(c, HOLT_CLUSTER_DISK_ERROR, &err);
-    c->state = STATE_FAILED;
-  }
+  int rc = holt__disk_renew(c, &err);
+  if (rc == 0) return 0;
+  holt__cluster_tell_error(c, HOLT_CLUSTER_DISK_ERROR, &err);
+  c->state = STATE_FAILED;
+  return rc;
 }
 
 /* --- Timers -------------------------------------------------------------------------------------------- */

@@ -131,16 +131,21 @@ struct holt__neighbour {
   uint32_t wanted, round;
   uint8_t state, priority;
   bool can_lead, is_voter;
-  bool is_told;          /* that something is wrong between us */
-  uint32_t voided_round; /* it answered that it will not start a set of this round or before */
+  bool is_told; /* that something is wrong between us */
 };
 
 struct holt__pledge {
   uint64_t set; /* 0: none */
-  uint32_t count, round;
-  uint64_t ids[HOLT_RAFT_MEMBERS_MAX];
-  struct holt_raft_conf conf; /* of those ids, as their hellos said; id 0: not heard since this start */
+  uint32_t round;
+  struct holt_raft_conf conf; /* what it begins with: `set` is the hash of it */
+  uint32_t voided;            /* bits by place: promised under that id to take no part in it */
   uint64_t since_ms;
+};
+
+/* A member of a cluster that this node is in no part of yet. */
+struct holt__seen {
+  uint64_t id, cluster_id;
+  char name[HOLT_NAME_MAX + 1];
 };
 
 /* --- Snapshots kept --------------------------------------------------------------------------------------
@@ -235,8 +240,11 @@ struct holt_cluster {
   /* neighbours and formation */
   struct holt_list neighbours;
   struct holt__pledge pledge;
-  struct holt__label founders[HOLT_RAFT_MEMBERS_MAX]; /* beside the pledge's ids, as they were called */
+  struct holt__label founders[HOLT_RAFT_MEMBERS_MAX]; /* beside the pledge's members, as they were called */
   uint32_t founder_count;
+  struct holt__seen seen[HOLT_RAFT_MEMBERS_MAX]; /* the oldest goes first */
+  uint32_t seen_count;
+  bool is_unled;  /* `refusal` is about who would begin */
   uint32_t round; /* of the next pledge */
   uint32_t voided_round;
   uint64_t voided_sets[HOLT__VOIDED_SETS]; /* it never takes part in these under its present id; the oldest
@@ -293,8 +301,8 @@ int holt__cluster_resume(struct holt_cluster *c, uint64_t cluster_id,
 void holt__cluster_after(struct holt_cluster *c);
 /* Forget the raft and all that was replicated. */
 void holt__cluster_discard(struct holt_cluster *c);
-/* The same, and be another incarnation. */
-void holt__cluster_end(struct holt_cluster *c);
+/* The same, and be another incarnation. 0, or why that could not be saved: it has failed then. */
+int holt__cluster_end(struct holt_cluster *c);
 
 /* --- request.c -------------------------------------------------------------------------------------------
  */
@@ -318,6 +326,23 @@ bool holt__cluster_is_ready(const struct holt_cluster *c);
 /* --- form.c ----------------------------------------------------------------------------------------------
  */
 
+#define HOLT__EACH_NEIGHBOUR(c, at)                                                                          \
+  for (struct holt__neighbour *at = HOLT_CONTAINER((c)->neighbours.next, struct holt__neighbour, node);      \
+       &at->node != &(c)->neighbours; at = HOLT_CONTAINER(at->node.next, struct holt__neighbour, node))
+
+/* What the frames of form.c are. */
+enum {
+  HOLT__HELLO = 1,
+  HOLT__VOID,
+  HOLT__VOIDED,
+  HOLT__JOIN,
+  HOLT__REFUSED,
+  HOLT__LEAVE,
+  HOLT__GONE,
+  HOLT__HAND_OVER,
+  HOLT__ADMITTED
+};
+
 void holt__form_init(struct holt_cluster *c);
 void holt__form_free(struct holt_cluster *c);
 void holt__form_tick(struct holt_cluster *c);
@@ -325,12 +350,34 @@ void holt__form_say_hello(struct holt_cluster *c); /* to all, because something 
 /* When the link to a member that has none now fell: since the start, where it never had one. */
 uint64_t holt__form_away_since(const struct holt_cluster *c, uint64_t id);
 struct holt__neighbour *holt__form_by_id(struct holt_cluster *c, uint64_t id);
-/* Whether this node has promised to take no part in that set. */
-bool holt__form_is_voided(const struct holt_cluster *c, uint64_t set);
+/* It said hello, and is of the cluster of our name. */
+bool holt__form_is_ours(const struct holt_cluster *c, const struct holt__neighbour *next);
+void holt__form_post(struct holt__neighbour *to, struct holt_writer *body); /* `body` is freed */
+/* A member to join through, NULL. */
+struct holt__neighbour *holt__form_member(struct holt_cluster *c);
 void holt__form_message(struct holt_cluster *c, struct holt_link *link, struct holt_buf body);
 
 /* Ask the leader to take out `id`, or to hand over to it. */
 void holt__form_ask_leader(struct holt_cluster *c, bool is_leave, uint64_t id);
+
+/* --- set.c: the first members of a cluster -----------------------------------------------------------------
+ */
+
+/* Whether this node has promised to take no part in that set. */
+bool holt__set_is_voided(const struct holt_cluster *c, uint64_t set);
+/* Whether the founder at that place is there, under its id. */
+struct holt__neighbour *holt__set_founder(struct holt_cluster *c, uint32_t place);
+/* Whether it is not there, and its state lost: another id goes by its name. */
+bool holt__set_is_gone(struct holt_cluster *c, uint32_t place);
+/* This node began, or was let in, and holds nothing that anybody could miss. */
+bool holt__set_is_bare(const struct holt_cluster *c);
+/* A neighbour is a member of some cluster: as long as it may come back, begin none without it. */
+void holt__set_note_member(struct holt_cluster *c, const struct holt__neighbour *next);
+/* One that was noted and is not here, nor its successor; NULL. */
+const struct holt__seen *holt__set_missing(struct holt_cluster *c);
+void holt__set_on_void(struct holt_cluster *c, struct holt__neighbour *next, struct holt_reader *in);
+void holt__set_on_voided(struct holt_cluster *c, struct holt_reader *in);
+void holt__set_tick(struct holt_cluster *c);
 
 /* --- words.c ---------------------------------------------------------------------------------------------
  */
@@ -353,7 +400,7 @@ int holt__member_admit(struct holt_cluster *c, uint64_t id, const char *name, co
 int holt__member_expel(struct holt_cluster *c, uint64_t id);
 /* As the founder of that id was called; NULL. */
 const struct holt__label *holt__member_founder(const struct holt_cluster *c, uint64_t id);
-/* Who is at this place of the pledge: that neighbour (NULL: this node). */
+/* Who is at this place of the set: that neighbour (NULL: this node). */
 void holt__member_found(struct holt_cluster *c, uint32_t place, const struct holt__neighbour *next);
 void holt__member_change_done(struct holt_cluster *c, const struct holt_raft_done *done);
 /* This node is no member any more. */
@@ -430,7 +477,7 @@ void holt__disk_close(struct holt_cluster *c);
 int holt__disk_save_identity(struct holt_cluster *c, struct holt_err *err);
 /* A new log for this cluster. */
 int holt__disk_begin(struct holt_cluster *c, uint64_t cluster_id, struct holt_err *err);
-/* Leave what is there, be another member. */
+/* Leave what is there, be another node. */
 int holt__disk_renew(struct holt_cluster *c, struct holt_err *err);
 /* For the status. */
 const char *holt__disk_state(const struct holt_cluster *c);

@@ -17,7 +17,51 @@
 #include "cluster/cluster_impl.h"
 #include "env/file.h"
 
-enum { IDENTITY_MAGIC = 0x44494c48, VERSION = 1, WAS_MEMBER = 1, RETRY_MS = 1000 };
+enum { IDENTITY_MAGIC = 0x44494c48, VERSION = 2, WAS_MEMBER = 1, RETRY_MS = 1000 };
+
+/* --- The pledge ------------------------------------------------------------------------------------------
+ */
+
+static void write_pledge(const struct holt_cluster *c, struct holt_writer *out) {
+  uint32_t count = c->pledge.set ? c->pledge.conf.count : 0;
+  holt_write_u32(out, count);
+  for (uint32_t i = 0; i < count; i++) {
+    const struct holt_raft_member *member = &c->pledge.conf.members[i];
+    holt_write_u64(out, member->id);
+    holt_write_u8(out, member->can_lead);
+    holt_write_u8(out, member->priority);
+    holt_write_text8(out, c->founders[i].name);
+    holt_write_text8(out, c->founders[i].address);
+  }
+  holt_write_u32(out, c->pledge.round);
+  holt_write_u64(out, c->pledge.set);
+}
+
+/* Layout 1 had the ids only: who pledged then waits for somebody who began. */
+static void read_pledge(struct holt_cluster *c, struct holt_reader *in, uint32_t version) {
+  uint32_t count = holt_read_u32(in);
+  if (count > HOLT_RAFT_MEMBERS_MAX) in->failed = true;
+  if (in->failed) return;
+  for (uint32_t i = 0; i < count && version == 1; i++) (void)holt_read_u64(in);
+  if (version == 1) count = 0;
+  c->pledge.conf.count = c->founder_count = count;
+  for (uint32_t i = 0; i < count; i++) {
+    struct holt_raft_member *member = &c->pledge.conf.members[i];
+    struct holt__label *label = &c->founders[i];
+    char text[256];
+    member->role = HOLT_RAFT_VOTER;
+    member->id = label->id = holt_read_u64(in);
+    member->can_lead = holt_read_u8(in);
+    member->priority = holt_read_u8(in);
+    holt_read_text8(in, text);
+    snprintf(label->name, sizeof label->name, "%.64s", text);
+    holt_read_text8(in, text);
+    snprintf(label->address, sizeof label->address, "%.127s", text);
+  }
+  c->pledge.round = holt_read_u32(in);
+  c->pledge.set = holt_read_u64(in);
+  c->pledge.since_ms = holt__cluster_now(c);
+}
 
 /* --- Small files --------------------------------------------------------------------------------------- */
 
@@ -42,10 +86,7 @@ int holt__disk_save_identity(struct holt_cluster *c, struct holt_err *err) {
   holt_write_u64(&bytes, c->self);
   holt_write_u8(&bytes, c->was_member ? WAS_MEMBER : 0);
   holt_write_u32(&bytes, c->voided_round);
-  holt_write_u32(&bytes, c->pledge.set ? c->pledge.count : 0);
-  for (uint32_t i = 0; c->pledge.set && i < c->pledge.count; i++) holt_write_u64(&bytes, c->pledge.ids[i]);
-  holt_write_u32(&bytes, c->pledge.round);
-  holt_write_u64(&bytes, c->pledge.set);
+  write_pledge(c, &bytes);
   holt_write_text8(&bytes, c->config.is_node_named ? c->node_name : c->owner);
   holt_write_u32(&bytes, c->voided_count);
   for (uint32_t i = 0; i < c->voided_count; i++) holt_write_u64(&bytes, c->voided_sets[i]);
@@ -93,11 +134,7 @@ static int parse_identity(struct holt_cluster *c, struct holt_buf bytes, struct 
   c->self = holt_read_u64(&in);
   c->was_member = holt_read_u8(&in) & WAS_MEMBER;
   c->voided_round = holt_read_u32(&in);
-  c->pledge.count = holt_read_u32(&in);
-  for (uint32_t i = 0; i < c->pledge.count && i < HOLT_RAFT_MEMBERS_MAX; i++)
-    c->pledge.ids[i] = holt_read_u64(&in);
-  c->pledge.round = holt_read_u32(&in);
-  c->pledge.set = holt_read_u64(&in);
+  read_pledge(c, &in, version);
   c->round = c->pledge.round > c->voided_round ? c->pledge.round : c->voided_round + 1;
   int rc = check_owner(c, &in, err);
   if (rc != 0) return rc;
@@ -283,14 +320,13 @@ static void close_store(struct holt_cluster *c) {
   c->store = NULL;
 }
 
-/* What is there cannot be vouched for: leave it, be somebody else. */
+/* What was promised was promised under the old id. */
 int holt__disk_renew(struct holt_cluster *c, struct holt_err *err) {
   close_store(c);
   c->snapshot_now = c->snapshot_before = 0;
   c->pledge.set = 0;
   c->voided_count = 0;
   c->self = holt_env_random(c->env) | 1;
-  c->was_member = true;
   return holt__disk_save_identity(c, err);
 }
 
@@ -314,6 +350,7 @@ int holt__disk_open(struct holt_cluster *c, struct holt_err *err) {
                "stays in its folder and can be removed",
                err->message);
   holt__cluster_discard(c);
+  c->was_member = true; /* as far as anybody can tell */
   return holt__disk_renew(c, err);
 }
 

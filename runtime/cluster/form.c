@@ -1,18 +1,13 @@
-/* form.c - who is there: hellos between neighbours, the first members of a cluster, joining one.
+/* form.c - who is there: hellos between neighbours, joining a cluster, being left. Its first members: set.c.
  *
- * Formation. Nodes without a cluster tell each other who they are. Once N of them see each other, those of
- * the N smallest ids pledge themselves to that set, and whoever sees all N pledged to it, or one of
- * them begun, begins, with a cluster id that is the hash of the set. Nobody pledges twice, so two sets that
- * share a node cannot both begin. A pledge that leads to nothing is voided: its members are asked, each that
- * has not begun answers and will never begin that set; with the word of a majority the asker is free (no
- * majority of that set can exist any more). No clock decides: time only says when to ask.
- *
- * Joining. A node without a cluster that meets a member asks it; the leader admits it by an entry of the log.
+ * Joining. A node without a cluster that meets a member asks it; the leader admits it by an entry of the log
+ * and tells it so: from then on the node belongs to that cluster.
  *
  * Frames (type HOLT_WIRE_CLUSTER): kind u8, then
  *   HELLO: cluster, name, address (text8), id, cluster id, pledge u64, round, wanted u32, state, flags,
  * priority u8, then the neighbours it knows: u8, each {name, address} so that all members find each other
- *   VOID, VOIDED: set u64, round u32      JOIN: id u64, name, address, flags, priority
+ *   VOID: set u64, round u32              VOIDED: set u64, id u64 of who promises
+ *   JOIN: id u64, name, address, flags, priority     ADMITTED: id, cluster id u64
  *   REFUSED: word, text (text8)           LEAVE: id u64     GONE: id u64     HAND_OVER: id u64 */
 #include <stdio.h>
 #include <stdlib.h>
@@ -20,7 +15,6 @@
 
 #include "cluster/cluster_impl.h"
 
-enum { HELLO = 1, VOID, VOIDED, JOIN, REFUSED, LEAVE, GONE, HAND_OVER };
 enum { CAN_LEAD = 1, IS_VOTER = 2 };
 enum { HELLO_EVERY_MS = 500, NEIGHBOURS_TOLD = 32 };
 
@@ -43,24 +37,20 @@ void holt__form_free(struct holt_cluster *c) {
     neighbour_free(HOLT_CONTAINER(c->neighbours.next, struct holt__neighbour, node));
 }
 
-#define EACH_NEIGHBOUR(c, at)                                                                                \
-  for (struct holt__neighbour *at = HOLT_CONTAINER((c)->neighbours.next, struct holt__neighbour, node);      \
-       &at->node != &(c)->neighbours; at = HOLT_CONTAINER(at->node.next, struct holt__neighbour, node))
-
 static struct holt__neighbour *by_link(struct holt_cluster *c, const struct holt_link *link) {
-  EACH_NEIGHBOUR(c, next) {
+  HOLT__EACH_NEIGHBOUR(c, next) {
     if (next->link == link) return next;
   }
   return NULL;
 }
 
-static bool is_ours(const struct holt_cluster *c, const struct holt__neighbour *next) {
+bool holt__form_is_ours(const struct holt_cluster *c, const struct holt__neighbour *next) {
   return next->has_hello && strcmp(next->cluster, c->name) == 0;
 }
 
 struct holt__neighbour *holt__form_by_id(struct holt_cluster *c, uint64_t id) {
-  EACH_NEIGHBOUR(c, next) {
-    if (next->id == id && is_ours(c, next)) return next;
+  HOLT__EACH_NEIGHBOUR(c, next) {
+    if (next->id == id && holt__form_is_ours(c, next)) return next;
   }
   return NULL;
 }
@@ -71,7 +61,7 @@ static uint8_t own_flags(const struct holt_cluster *c) {
   return (uint8_t)((c->config.can_lead ? CAN_LEAD : 0) | (c->config.is_voter ? IS_VOTER : 0));
 }
 
-static void post(struct holt__neighbour *to, struct holt_writer *body) {
+void holt__form_post(struct holt__neighbour *to, struct holt_writer *body) {
   (void)holt_link_post(to->link, HOLT_WIRE_CLUSTER, holt_buf(body->data, body->len));
   holt_writer_free(body);
 }
@@ -80,8 +70,8 @@ static void write_known(struct holt_cluster *c, struct holt_writer *body) {
   uint8_t count = 0;
   size_t at = body->len;
   holt_write_u8(body, 0);
-  EACH_NEIGHBOUR(c, next) {
-    if (!is_ours(c, next) || next->address[0] == 0 || count == NEIGHBOURS_TOLD) continue;
+  HOLT__EACH_NEIGHBOUR(c, next) {
+    if (!holt__form_is_ours(c, next) || next->address[0] == 0 || count == NEIGHBOURS_TOLD) continue;
     holt_write_text8(body, next->name);
     holt_write_text8(body, next->address);
     count++;
@@ -91,7 +81,7 @@ static void write_known(struct holt_cluster *c, struct holt_writer *body) {
 
 static void say_hello(struct holt_cluster *c, struct holt__neighbour *to) {
   struct holt_writer body = {0};
-  holt_write_u8(&body, HELLO);
+  holt_write_u8(&body, HOLT__HELLO);
   holt_write_text8(&body, c->name);
   holt_write_text8(&body, c->node_name);
   holt_write_text8(&body, c->address);
@@ -104,12 +94,12 @@ static void say_hello(struct holt_cluster *c, struct holt__neighbour *to) {
   holt_write_u8(&body, own_flags(c));
   holt_write_u8(&body, c->config.priority);
   write_known(c, &body);
-  post(to, &body);
+  holt__form_post(to, &body);
 }
 
 void holt__form_say_hello(struct holt_cluster *c) {
   c->hello_at_ms = holt__cluster_now(c) + HELLO_EVERY_MS;
-  EACH_NEIGHBOUR(c, next) say_hello(c, next);
+  HOLT__EACH_NEIGHBOUR(c, next) say_hello(c, next);
 }
 
 void holt_cluster_link_up(struct holt_cluster *c, struct holt_link *link) {
@@ -193,7 +183,8 @@ static void on_hello(struct holt_cluster *c, struct holt__neighbour *next, struc
   next->is_voter = flags & IS_VOTER;
   next->has_hello = true;
   tell_between(c, next);
-  if (!is_ours(c, next)) return;
+  if (!holt__form_is_ours(c, next)) return;
+  holt__set_note_member(c, next);
   for (uint8_t left = holt_read_u8(in); left > 0 && !in->failed; left--) {
     holt_read_text8(in, name);
     holt_read_text8(in, address);
@@ -205,227 +196,59 @@ static void on_hello(struct holt_cluster *c, struct holt__neighbour *next, struc
   }
 }
 
-/* --- Formation ----------------------------------------------------------------------------------------- */
-
-static uint64_t set_id(const struct holt_cluster *c, const uint64_t *ids, uint32_t count, uint32_t round) {
-  uint64_t hash = holt_hash_bytes(round, c->name, strlen(c->name));
-  for (uint32_t i = 0; i < count; i++) hash = holt_hash_u64(hash ^ ids[i]);
-  return hash | 1;
-}
-
-static bool is_candidate(const struct holt_cluster *c, const struct holt__neighbour *next) {
-  return is_ours(c, next) && next->cluster_id == 0 && next->is_voter && next->wanted == c->config.members &&
-         (next->state == STATE_EMPTY || next->state == STATE_PLEDGED);
-}
-
-/* The N smallest ids in sight, in order, ours among them. */
-static bool choose_set(struct holt_cluster *c, uint64_t *ids) {
-  uint64_t seen[256];
-  uint32_t count = 0;
-  seen[count++] = c->self;
-  EACH_NEIGHBOUR(c, next) {
-    if (!is_candidate(c, next) || count == 256) continue;
-    uint32_t at = count++;
-    for (; at > 0 && seen[at - 1] > next->id; at--) seen[at] = seen[at - 1];
-    seen[at] = next->id;
-  }
-  /* seen[0] was ours: put it in its place as well */
-  for (uint32_t i = 1; i < count && seen[i - 1] > seen[i]; i++) {
-    uint64_t swap = seen[i];
-    seen[i] = seen[i - 1];
-    seen[i - 1] = swap;
-  }
-  if (count < c->config.members) return false;
-  memcpy(ids, seen, c->config.members * sizeof *ids);
-  for (uint32_t i = 0; i < c->config.members; i++)
-    if (ids[i] == c->self) return true;
-  return false;
-}
-
-/* What was promised must outlive this process, before anybody hears it. */
-static bool save(struct holt_cluster *c) {
-  struct holt_err err;
-  int rc = holt__disk_save_identity(c, &err);
-  if (rc != 0 && !c->is_begin_full) holt__cluster_tell_error(c, HOLT_CLUSTER_DISK_ERROR, &err);
-  c->is_begin_full = rc != 0; /* told once; tried again */
-  return rc == 0;
-}
-
-/* What the hellos of the set say of its nodes. */
-static void note_founders(struct holt_cluster *c) {
-  struct holt_raft_conf *conf = &c->pledge.conf;
-  conf->count = c->founder_count = c->pledge.count;
-  for (uint32_t i = 0; i < conf->count; i++) {
-    uint64_t id = c->pledge.ids[i];
-    const struct holt__neighbour *next = id == c->self ? NULL : holt__form_by_id(c, id);
-    if (id != c->self && !next) continue;
-    conf->members[i] = (struct holt_raft_member){.id = id,
-                                                 .role = HOLT_RAFT_VOTER,
-                                                 .can_lead = next ? next->can_lead : c->config.can_lead,
-                                                 .priority = next ? next->priority : c->config.priority};
-    holt__member_found(c, i, next);
-  }
-}
-
-static void pledge(struct holt_cluster *c) {
-  uint64_t ids[HOLT_RAFT_MEMBERS_MAX];
-  if (!choose_set(c, ids)) return;
-  EACH_NEIGHBOUR(c, next) {
-    if (is_candidate(c, next) && next->round > c->round) c->round = next->round;
-  }
-  if (c->round <= c->voided_round) c->round = c->voided_round + 1;
-  c->pledge.count = c->config.members;
-  c->pledge.round = c->round;
-  memcpy(c->pledge.ids, ids, c->config.members * sizeof *ids);
-  memset(&c->pledge.conf, 0, sizeof c->pledge.conf);
-  memset(c->founders, 0, sizeof c->founders);
-  note_founders(c);
-  c->pledge.set = set_id(c, ids, c->pledge.count, c->round);
-  c->pledge.since_ms = c->void_asked_ms = holt__cluster_now(c);
-  if (!save(c)) {
-    c->pledge.set = 0;
-    return;
-  }
-  c->state = STATE_PLEDGED;
-  holt__form_say_hello(c);
-}
-
-static bool is_pledged_too(struct holt_cluster *c, uint64_t id) {
-  if (id == c->self) return true;
-  const struct holt__neighbour *next = holt__form_by_id(c, id);
-  return next && (next->pledge == c->pledge.set || next->cluster_id == c->pledge.set);
-}
-
-/* Somebody saw all of the set pledged to it, and began. */
-static bool has_begun(struct holt_cluster *c) {
-  EACH_NEIGHBOUR(c, next) {
-    if (is_ours(c, next) && next->cluster_id == c->pledge.set) return true;
-  }
-  return false;
-}
-
-/* With all pledges, or when another one had them all: who was wiped since then never shows its own again, and
- * whoever began alone needs the rest of us to elect a leader. */
-static void begin_set(struct holt_cluster *c) {
-  bool is_whole = true, is_known = true;
-  note_founders(c);
-  for (uint32_t i = 0; i < c->pledge.count; i++) {
-    is_whole = is_whole && is_pledged_too(c, c->pledge.ids[i]);
-    is_known = is_known && c->pledge.conf.members[i].id != 0;
-  }
-  if (!is_whole && !has_begun(c)) return;
-  holt__cluster_begin(c, c->pledge.set, is_known ? &c->pledge.conf : NULL);
-}
-
-/* --- Voiding ------------------------------------------------------------------------------------------- */
-
-static void send_void(struct holt_cluster *c, uint8_t kind, struct holt__neighbour *to, uint64_t set,
-                      uint32_t round) {
-  struct holt_writer body = {0};
-  (void)c;
-  holt_write_u8(&body, kind);
-  holt_write_u64(&body, set);
-  holt_write_u32(&body, round);
-  post(to, &body);
-}
-
-bool holt__form_is_voided(const struct holt_cluster *c, uint64_t set) {
-  for (uint32_t i = 0; i < c->voided_count; i++)
-    if (c->voided_sets[i] == set) return true;
-  return false;
-}
-
-/* Others rely on it: who began that set without us must never count our vote. */
-static void note_voided(struct holt_cluster *c, uint64_t set) {
-  if (set == 0 || holt__form_is_voided(c, set)) return;
-  if (c->voided_count == HOLT__VOIDED_SETS) {
-    memmove(c->voided_sets, c->voided_sets + 1, (HOLT__VOIDED_SETS - 1) * sizeof *c->voided_sets);
-    c->voided_count--;
-  }
-  c->voided_sets[c->voided_count++] = set;
-}
-
-static void unpledge(struct holt_cluster *c, uint32_t round) {
-  note_voided(c, c->pledge.set);
-  if (round > c->voided_round) c->voided_round = round;
-  if (c->round <= c->voided_round) c->round = c->voided_round + 1;
-  c->pledge.set = 0;
-  if (c->state == STATE_PLEDGED) c->state = STATE_EMPTY;
-  if (save(c)) holt__form_say_hello(c);
-}
-
-/* The pledge has led to nothing for a while: ask its members to void it. */
-static void ask_void(struct holt_cluster *c) {
-  uint64_t now = holt__cluster_now(c), patience = 4 * c->config.election_ms;
-  if (now < c->pledge.since_ms + patience || now < c->void_asked_ms + c->config.election_ms) return;
-  c->void_asked_ms = now;
-  uint32_t voided = 1; /* we shall not begin it either */
-  EACH_NEIGHBOUR(c, next) {
-    bool is_in = false;
-    for (uint32_t i = 0; i < c->pledge.count; i++) is_in = is_in || c->pledge.ids[i] == next->id;
-    if (!is_in || !is_ours(c, next)) continue;
-    if (next->voided_round >= c->pledge.round)
-      voided++;
-    else
-      send_void(c, VOID, next, c->pledge.set, c->pledge.round);
-  }
-  if (voided > c->pledge.count / 2) unpledge(c, c->pledge.round);
-}
-
-static void on_void(struct holt_cluster *c, struct holt__neighbour *next, struct holt_reader *in) {
-  uint64_t set = holt_read_u64(in);
-  uint32_t round = holt_read_u32(in);
-  if (in->failed || c->cluster_id == set) return; /* begun: a started member beats a pledge */
-  note_voided(c, set);
-  if (c->state == STATE_PLEDGED && c->pledge.set == set) unpledge(c, round);
-  if (round > c->voided_round) c->voided_round = round;
-  if (c->round <= c->voided_round) c->round = c->voided_round + 1;
-  if (save(c)) send_void(c, VOIDED, next, set, round);
-}
-
-static void on_voided(struct holt_cluster *c, struct holt__neighbour *next, struct holt_reader *in) {
-  uint64_t set = holt_read_u64(in);
-  uint32_t round = holt_read_u32(in);
-  if (!in->failed && set == c->pledge.set && round > next->voided_round) next->voided_round = round;
-}
-
 /* --- Joining ------------------------------------------------------------------------------------------- */
 
-static struct holt__neighbour *find_member(struct holt_cluster *c) {
+struct holt__neighbour *holt__form_member(struct holt_cluster *c) {
   struct holt__neighbour *found = NULL;
-  EACH_NEIGHBOUR(c, next) {
-    bool is_member = is_ours(c, next) && next->cluster_id != 0 && next->state == STATE_MEMBER;
+  HOLT__EACH_NEIGHBOUR(c, next) {
+    bool is_member = holt__form_is_ours(c, next) && next->cluster_id != 0 && next->state == STATE_MEMBER;
     bool is_same = c->cluster_id == 0 || c->cluster_id == next->cluster_id;
-    if (holt__form_is_voided(c, next->cluster_id)) continue; /* begun by somebody whom we gave up */
+    if (holt__set_is_voided(c, next->cluster_id)) continue; /* begun by somebody whom we gave up */
     if (is_member && is_same && (!found || next->id < found->id)) found = next;
   }
   return found;
 }
 
-static void ask_join(struct holt_cluster *c) {
-  uint64_t now = holt__cluster_now(c);
-  struct holt__neighbour *member = find_member(c);
-  if (!member) return;
-  if (!c->raft) holt__cluster_begin(c, member->cluster_id, NULL);
-  if (!c->raft) return; /* no room for its log: tried again */
-  if (c->join_asked_ms != 0 && now < c->join_asked_ms + c->config.election_ms) return;
-  c->join_asked_ms = now;
+static void send_join(struct holt_cluster *c, struct holt__neighbour *member) {
   struct holt_writer body = {0};
-  holt_write_u8(&body, JOIN);
+  holt_write_u8(&body, HOLT__JOIN);
   holt_write_u64(&body, c->self);
   holt_write_text8(&body, c->node_name);
   holt_write_text8(&body, c->address);
   holt_write_u8(&body, own_flags(c));
   holt_write_u8(&body, c->config.priority);
-  post(member, &body);
+  holt__form_post(member, &body);
+}
+
+/* Until the leader has let it in it takes no part, and is free to look for another cluster. */
+static void ask_join(struct holt_cluster *c) {
+  uint64_t now = holt__cluster_now(c);
+  struct holt__neighbour *member = holt__form_member(c);
+  if (!member || (c->join_asked_ms != 0 && now < c->join_asked_ms + c->config.election_ms)) return;
+  c->join_asked_ms = now;
+  send_join(c, member);
+}
+
+static void on_admitted(struct holt_cluster *c, struct holt_reader *in) {
+  uint64_t id = holt_read_u64(in), cluster_id = holt_read_u64(in);
+  if (in->failed || id != c->self || c->state != STATE_EMPTY || holt__set_is_voided(c, cluster_id)) return;
+  holt__cluster_begin(c, cluster_id, NULL); /* no room for its log: asked and told again */
 }
 
 static void refuse(struct holt__neighbour *to, const struct holt_err *err) {
   struct holt_writer body = {0};
-  holt_write_u8(&body, REFUSED);
+  holt_write_u8(&body, HOLT__REFUSED);
   holt_write_text8(&body, holt_err_word(err->code));
   holt_write_text8(&body, err->message);
-  post(to, &body);
+  holt__form_post(to, &body);
+}
+
+static void tell_admitted(struct holt_cluster *c, struct holt__neighbour *to) {
+  struct holt_writer body = {0};
+  holt_write_u8(&body, HOLT__ADMITTED);
+  holt_write_u64(&body, to->id);
+  holt_write_u64(&body, c->cluster_id);
+  holt__form_post(to, &body);
 }
 
 /* Pass a request on to the leader, as it is. */
@@ -435,7 +258,7 @@ static void pass_on(struct holt_cluster *c, uint8_t kind, const struct holt_read
   struct holt_writer body = {0};
   holt_write_u8(&body, kind);
   holt_write_bytes(&body, rest->at, holt_reader_left(rest));
-  post(leader, &body);
+  holt__form_post(leader, &body);
 }
 
 static void on_join(struct holt_cluster *c, struct holt_reader *in) {
@@ -448,13 +271,17 @@ static void on_join(struct holt_cluster *c, struct holt_reader *in) {
   uint8_t flags = holt_read_u8(in), priority = holt_read_u8(in);
   if (in->failed || c->state != STATE_MEMBER) return;
   if (!holt_cluster_is_leader(c)) {
-    pass_on(c, JOIN, &all);
+    pass_on(c, HOLT__JOIN, &all);
     return;
   }
   int rc = holt__member_admit(c, id, name, address, flags & CAN_LEAD, flags & IS_VOTER, priority, &err);
   struct holt__neighbour *joiner = holt__form_by_id(c, id);
-  if (!joiner) meet(c, name, address);
-  if (rc != 0 && rc != HOLT_EBUSY && joiner) refuse(joiner, &err);
+  if (!joiner)
+    meet(c, name, address); /* it asks again */
+  else if (rc == 0)
+    tell_admitted(c, joiner);
+  else if (rc != HOLT_EBUSY)
+    refuse(joiner, &err);
 }
 
 static void on_refused(struct holt_cluster *c, struct holt__neighbour *from, struct holt_reader *in) {
@@ -478,9 +305,9 @@ void holt__form_ask_leader(struct holt_cluster *c, bool is_leave, uint64_t id) {
   struct holt__neighbour *leader = c->leader ? holt__form_by_id(c, c->leader) : NULL;
   if (!leader) return;
   struct holt_writer body = {0};
-  holt_write_u8(&body, is_leave ? LEAVE : HAND_OVER);
+  holt_write_u8(&body, is_leave ? HOLT__LEAVE : HOLT__HAND_OVER);
   holt_write_u64(&body, id);
-  post(leader, &body);
+  holt__form_post(leader, &body);
 }
 
 static void on_leave(struct holt_cluster *c, struct holt__neighbour *from, struct holt_reader *in) {
@@ -488,16 +315,16 @@ static void on_leave(struct holt_cluster *c, struct holt__neighbour *from, struc
   uint64_t id = holt_read_u64(in);
   if (in->failed || c->state != STATE_MEMBER) return;
   if (!holt_cluster_is_leader(c)) {
-    if (from->id == id) pass_on(c, LEAVE, &all);
+    if (from->id == id) pass_on(c, HOLT__LEAVE, &all);
     return;
   }
   if (holt__member_expel(c, id) != HOLT_ENOTFOUND) return;
   struct holt__neighbour *gone = holt__form_by_id(c, id); /* it is out already and has not heard of it */
   if (!gone) return;
   struct holt_writer body = {0};
-  holt_write_u8(&body, GONE);
+  holt_write_u8(&body, HOLT__GONE);
   holt_write_u64(&body, id);
-  post(gone, &body);
+  holt__form_post(gone, &body);
 }
 
 static void on_hand_over(struct holt_cluster *c, struct holt_reader *in) {
@@ -513,13 +340,14 @@ static void on_gone(struct holt_cluster *c, struct holt_reader *in) {
 /* A member that is none any more, and may not know: somebody who has the log tells it. */
 static void tell_gone(struct holt_cluster *c) {
   if (c->state != STATE_MEMBER || !c->is_joined || c->leader == 0) return;
-  EACH_NEIGHBOUR(c, next) {
-    bool is_stray = is_ours(c, next) && next->cluster_id == c->cluster_id && next->state == STATE_MEMBER;
+  HOLT__EACH_NEIGHBOUR(c, next) {
+    bool is_stray =
+        holt__form_is_ours(c, next) && next->cluster_id == c->cluster_id && next->state == STATE_MEMBER;
     if (!is_stray || holt__member_was(c, next->id)) continue;
     struct holt_writer body = {0};
-    holt_write_u8(&body, GONE);
+    holt_write_u8(&body, HOLT__GONE);
     holt_write_u64(&body, next->id);
-    post(next, &body);
+    holt__form_post(next, &body);
   }
 }
 
@@ -530,31 +358,34 @@ void holt__form_message(struct holt_cluster *c, struct holt_link *link, struct h
   struct holt_reader in = holt_reader(body);
   uint8_t kind = holt_read_u8(&in);
   if (!next || in.failed) return;
-  if (kind == HELLO) {
+  if (kind == HOLT__HELLO) {
     on_hello(c, next, &in);
     return;
   }
-  if (!is_ours(c, next)) return;
+  if (!holt__form_is_ours(c, next)) return;
   switch (kind) {
-  case VOID:
-    on_void(c, next, &in);
+  case HOLT__VOID:
+    holt__set_on_void(c, next, &in);
     break;
-  case VOIDED:
-    on_voided(c, next, &in);
+  case HOLT__VOIDED:
+    holt__set_on_voided(c, &in);
     break;
-  case JOIN:
+  case HOLT__ADMITTED:
+    on_admitted(c, &in);
+    break;
+  case HOLT__JOIN:
     on_join(c, &in);
     break;
-  case REFUSED:
+  case HOLT__REFUSED:
     on_refused(c, next, &in);
     break;
-  case LEAVE:
+  case HOLT__LEAVE:
     on_leave(c, next, &in);
     break;
-  case GONE:
+  case HOLT__GONE:
     on_gone(c, &in);
     break;
-  case HAND_OVER:
+  case HOLT__HAND_OVER:
     on_hand_over(c, &in);
     break;
   default:
@@ -600,9 +431,6 @@ void holt__form_tick(struct holt_cluster *c) {
     tell_gone(c);
   }
   if (c->state == STATE_LEFT || c->state == STATE_FAILED) return;
-  bool may_begin = c->config.members > 0 && c->config.is_voter && !c->was_member;
-  if (c->state == STATE_EMPTY && may_begin && !find_member(c)) pledge(c);
-  if (c->state == STATE_PLEDGED) begin_set(c);
-  if (c->state == STATE_PLEDGED) ask_void(c);
+  holt__set_tick(c);
   if (c->state == STATE_EMPTY || c->state == STATE_JOINING) ask_join(c);
 }

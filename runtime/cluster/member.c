@@ -210,10 +210,9 @@ void holt__member_gone(struct holt_cluster *c) {
   }
   bool is_wanted = c->leaving != NULL;
   holt__requests_fail(c, HOLT_ECLOSED);
-  holt__cluster_end(c);
+  c->was_member = true;
+  if (holt__cluster_end(c) == 0) c->state = is_wanted ? STATE_LEFT : STATE_EMPTY;
   c->is_out = false;
-  c->pledge.set = 0;
-  c->state = is_wanted ? STATE_LEFT : STATE_EMPTY;
   holt__cluster_tell(c, is_wanted ? HOLT_CLUSTER_LEFT : HOLT_CLUSTER_REJOINING, "", "", 0);
   holt__form_say_hello(c);
   end_request(&c->leaving, 0);

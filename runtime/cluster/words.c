@@ -27,7 +27,7 @@ int holt__words_between(const struct holt_cluster *c, const struct holt__neighbo
                         "shall be one, give both the same cluster.name, else do not connect them",
                         next->name, next->cluster, c->name);
   if (strcmp(next->cluster, c->name) != 0) return 0;
-  if (c->cluster_id == 0 && next->cluster_id && holt__form_is_voided(c, next->cluster_id))
+  if (c->cluster_id == 0 && next->cluster_id && holt__set_is_voided(c, next->cluster_id))
     return holt_err_set(
         err, HOLT_EFOREIGN,
         "node '%s' began the cluster '%s' while it was out of sight, and this node has promised the "
