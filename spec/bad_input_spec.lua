@@ -395,7 +395,7 @@ describe("bad input to a cluster of processes", function()
       assert_turned_away(
         "n1",
         "spec",
-        "the data directory %S+/n1 was written by a newer holt %(layout 7, this one knows up to 1%); start it with that one, "
+        "the data directory %S+/n1 was written by a newer holt %(layout 7, this one knows up to 2%); start it with that one, "
           .. "or give this node another directory$"
       )
       write(path, old)

@@ -252,7 +252,8 @@ struct holt_cluster {
   uint32_t voided_count;
   uint64_t join_asked_ms, void_asked_ms, hello_at_ms;
   uint64_t refused_told_ms;
-  char refusal[300]; /* why it was not let in, the last time; "" once it was */
+  char refusal[380];      /* why it was not let in, the last time; "" once it was */
+  bool is_change_refused; /* its settings stay what they were */
 
   /* membership work asked for here */
   struct holt_cluster_request *leaving, *transferring, *removing;
@@ -388,14 +389,16 @@ int holt__words_unled(const struct holt_cluster *c, const struct holt_raft_conf 
 int holt__words_between(const struct holt_cluster *c, const struct holt__neighbour *next,
                         struct holt_err *err);
 /* Why it is not in its cluster, or what is wrong with who is connected; "" when all is well. */
-void holt__words_problem(const struct holt_cluster *c, char *out, size_t cap);
+void holt__words_problem(struct holt_cluster *c, char *out, size_t cap);
 
 /* --- member.c --------------------------------------------------------------------------------------------
  */
 
-/* At the leader: a node asks to be a member. 0, or why not. */
+/* At the leader: a node asks to be a member, or a member to have other settings. 0, or why not. */
 int holt__member_admit(struct holt_cluster *c, uint64_t id, const char *name, const char *address,
                        bool can_lead, bool is_voter, uint8_t priority, struct holt_err *err);
+/* This member has other settings than the log says: the leader is to be told. */
+bool holt__member_is_changed(const struct holt_cluster *c);
 /* At the leader: take the member out. */
 int holt__member_expel(struct holt_cluster *c, uint64_t id);
 /* As the founder of that id was called; NULL. */

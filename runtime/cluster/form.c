@@ -209,6 +209,19 @@ struct holt__neighbour *holt__form_member(struct holt_cluster *c) {
   return found;
 }
 
+static void note_refused(struct holt_cluster *c, const char *by, const struct holt_err *why) {
+  struct holt_err err;
+  uint64_t now = holt__cluster_now(c);
+  if (c->refused_told_ms != 0 && now < c->refused_told_ms + 5000) return;
+  c->refused_told_ms = now;
+  c->is_change_refused = c->is_joined;
+  const char *what = c->is_joined ? "did not take its new settings" : "did not let it in";
+  snprintf(c->refusal, sizeof c->refusal, "node '%.64s' %s: %.200s", by, what, why->message);
+  what = c->is_joined ? "did not take the new settings of this node" : "did not let this node in";
+  holt_err_set(&err, why->code, "node '%s' %s: %s", by, what, why->message);
+  holt__cluster_tell_error(c, HOLT_CLUSTER_ERROR, &err);
+}
+
 static void send_join(struct holt_cluster *c, struct holt__neighbour *member) {
   struct holt_writer body = {0};
   holt_write_u8(&body, HOLT__JOIN);
@@ -227,6 +240,22 @@ static void ask_join(struct holt_cluster *c) {
   if (!member || (c->join_asked_ms != 0 && now < c->join_asked_ms + c->config.election_ms)) return;
   c->join_asked_ms = now;
   send_join(c, member);
+}
+
+/* Other settings than it began with: it asks for them as it once asked to be let in. */
+static void ask_change(struct holt_cluster *c) {
+  uint64_t now = holt__cluster_now(c);
+  if (c->is_change_refused || c->leader == 0 || now < c->join_asked_ms + c->config.election_ms) return;
+  if (!holt__member_is_changed(c)) return;
+  c->join_asked_ms = now;
+  struct holt__neighbour *leader = holt__form_by_id(c, c->leader);
+  struct holt_err err;
+  if (leader)
+    send_join(c, leader);
+  else if (holt_cluster_is_leader(c) &&
+           holt__member_admit(c, c->self, c->node_name, c->address, c->config.can_lead, c->config.is_voter,
+                              c->config.priority, &err) == HOLT_EINVAL)
+    note_refused(c, c->node_name, &err);
 }
 
 static void on_admitted(struct holt_cluster *c, struct holt_reader *in) {
@@ -289,14 +318,10 @@ static void on_refused(struct holt_cluster *c, struct holt__neighbour *from, str
   struct holt_err err;
   holt_read_text8(in, word);
   holt_read_text8(in, text);
-  uint64_t now = holt__cluster_now(c);
-  if (in->failed || (c->refused_told_ms != 0 && now < c->refused_told_ms + 5000)) return;
-  c->refused_told_ms = now;
-  snprintf(c->refusal, sizeof c->refusal, "node '%s' did not let it in: %.200s", from->name, text);
+  if (in->failed) return;
   int code = holt_err_from_word(word);
-  holt_err_set(&err, code ? code : HOLT_EINTERNAL, "node '%s' did not let this node in: %s", from->name,
-               text);
-  holt__cluster_tell_error(c, HOLT_CLUSTER_ERROR, &err);
+  holt_err_set(&err, code ? code : HOLT_EINTERNAL, "%s", text);
+  note_refused(c, from->name, &err);
 }
 
 /* --- Leaving and being left ---------------------------------------------------------------------------- */
@@ -433,4 +458,5 @@ void holt__form_tick(struct holt_cluster *c) {
   if (c->state == STATE_LEFT || c->state == STATE_FAILED) return;
   holt__set_tick(c);
   if (c->state == STATE_EMPTY || c->state == STATE_JOINING) ask_join(c);
+  if (c->state == STATE_MEMBER) ask_change(c);
 }

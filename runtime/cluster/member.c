@@ -80,10 +80,37 @@ static void label_founders(struct holt_cluster *c) {
   }
 }
 
+static int err_unled(struct holt_err *err, const char *name) {
+  return holt_err_set(
+      err, HOLT_EINVAL,
+      "with '%s' more than half of the voters were some that never lead, and nobody could go on "
+      "after a loss; start it without can_lead = false, or as a learner (voter = false), or let "
+      "others that lead join first",
+      name);
+}
+
+/* A member that was started again with other settings. */
+static int adjust(struct holt_cluster *c, const struct holt_raft_member *member, const char *name,
+                  bool can_lead, uint8_t priority, struct holt_err *err) {
+  struct holt_raft_change set = {
+      .type = HOLT_RAFT_SET, .id = member->id, .can_lead = can_lead, .priority = priority};
+  if (member->can_lead == can_lead && member->priority == priority) return 0;
+  int rc = change(c, &set, 1);
+  return rc == HOLT_EINVAL ? err_unled(err, name) : rc;
+}
+
+bool holt__member_is_changed(const struct holt_cluster *c) {
+  int place = place_of(&c->machine.conf, c->self);
+  if (c->state != STATE_MEMBER || !c->is_joined || place < 0) return false;
+  const struct holt_raft_member *me = &c->machine.conf.members[place];
+  return me->can_lead != c->config.can_lead || me->priority != c->config.priority;
+}
+
 int holt__member_admit(struct holt_cluster *c, uint64_t id, const char *name, const char *address,
                        bool can_lead, bool is_voter, uint8_t priority, struct holt_err *err) {
   const struct holt_raft_conf *conf = holt_raft_conf(c->raft);
-  if (place_of(conf, id) >= 0) return 0; /* asked again: it is in */
+  int place = place_of(conf, id);
+  if (place >= 0) return adjust(c, &conf->members[place], name, can_lead, priority, err);
   uint64_t replaced = 0;
   struct holt_raft_change changes[HOLT_RAFT_MEMBERS_MAX + 1];
   size_t count = 0;
@@ -107,13 +134,7 @@ int holt__member_admit(struct holt_cluster *c, uint64_t id, const char *name, co
   int rc = change(c, changes, count);
   if (rc == HOLT_ETOOLARGE)
     return holt_err_set(err, rc, "the cluster has all %d members it may have", HOLT_RAFT_MEMBERS_MAX);
-  if (rc == HOLT_EINVAL)
-    return holt_err_set(
-        err, rc,
-        "with '%s' more than half of the voters were some that never lead, and nobody could go on "
-        "after a loss; start it without can_lead = false, or as a learner (voter = false), or let "
-        "others that lead join first",
-        name);
+  if (rc == HOLT_EINVAL) return err_unled(err, name);
   return rc;
 }
 

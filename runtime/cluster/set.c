@@ -115,7 +115,7 @@ static bool can_be_led(struct holt_cluster *c, const struct holt_raft_conf *conf
   struct holt_err err;
   int rc = holt__words_unled(c, conf, &err);
   if (rc != 0 && strcmp(c->refusal, err.message) != 0) holt__cluster_tell_error(c, HOLT_CLUSTER_ERROR, &err);
-  if (rc != 0 || c->is_unled) snprintf(c->refusal, sizeof c->refusal, "%.299s", rc != 0 ? err.message : "");
+  if (rc != 0 || c->is_unled) snprintf(c->refusal, sizeof c->refusal, "%.379s", rc != 0 ? err.message : "");
   c->is_unled = rc != 0;
   return rc == 0;
 }

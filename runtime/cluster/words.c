@@ -78,7 +78,76 @@ static void say_who_is_here(const struct holt_cluster *c, char *out, size_t cap)
            c->name, names);
 }
 
-void holt__words_problem(const struct holt_cluster *c, char *out, size_t cap) {
+/* --- Who is missing ------------------------------------------------------------------------------------ */
+
+struct names {
+  char text[200];
+  size_t len;
+  uint32_t count;
+};
+
+static void add_name(struct names *names, const char *name) {
+  names->count++;
+  if (names->len >= sizeof names->text) return;
+  names->len += (size_t)snprintf(names->text + names->len, sizeof names->text - names->len, "%s%s",
+                                 names->len > 0 ? ", " : "", *name ? name : "one of no name");
+}
+
+static const char *is_or_are(const struct names *names) {
+  return names->count == 1 ? "is" : "are";
+}
+
+static const char *without_data(const struct holt_cluster *c) {
+  return c->dir ? "stop this node, remove its data and start it again" : "restart this node";
+}
+
+/* Of the set it pledged to or began with: who is neither here nor known to be lost. */
+static bool say_set(struct holt_cluster *c, char *out, size_t cap) {
+  struct names all = {0}, missing = {0};
+  if (c->pledge.set == 0) return false;
+  for (uint32_t i = 0; i < c->pledge.conf.count; i++) {
+    bool is_self = c->pledge.conf.members[i].id == c->self;
+    add_name(&all, is_self ? c->node_name : c->founders[i].name);
+    if (is_self || holt__set_founder(c, i) || holt__set_is_gone(c, i)) continue;
+    add_name(&missing, c->founders[i].name);
+  }
+  if (missing.count == 0) return false;
+  snprintf(out, cap,
+           "it %s the cluster '%s' with %s, and %s %s not here: start what is missing, with its data or "
+           "without; if that can never be, %s",
+           c->raft ? "has begun" : "has promised to begin", c->name, all.text, missing.text,
+           is_or_are(&missing), without_data(c));
+  return true;
+}
+
+/* A member without a leader, and so many of the voters came back as others that there can be none. */
+static bool say_lost(struct holt_cluster *c, char *out, size_t cap) {
+  struct names lost = {0};
+  const struct holt_raft_conf *conf = c->raft ? holt_raft_conf(c->raft) : NULL;
+  uint32_t voters = 0;
+  if (!conf || c->state != STATE_MEMBER || c->leader != 0) return false;
+  for (uint32_t i = 0; i < conf->count; i++) {
+    uint64_t id = conf->members[i].id;
+    if (conf->members[i].role == HOLT_RAFT_LEARNER) continue;
+    voters++;
+    if (id == c->self || holt__form_by_id(c, id)) continue;
+    const char *name = holt_cluster_member_name(c, id);
+    HOLT__EACH_NEIGHBOUR(c, next) {
+      if (!holt__form_is_ours(c, next) || *name == '\0' || strcmp(next->name, name) != 0) continue;
+      add_name(&lost, name);
+      break;
+    }
+  }
+  if (voters == 0 || lost.count * 2 < voters) return false;
+  snprintf(out, cap,
+           "%s came back without %s state, and the rest of the %u voters of the cluster '%s' is no majority: "
+           "it cannot go on; what it holds can be read here; to begin anew restart all its nodes without "
+           "their data",
+           lost.text, lost.count == 1 ? "its" : "their", voters, c->name);
+  return true;
+}
+
+void holt__words_problem(struct holt_cluster *c, char *out, size_t cap) {
   struct holt_err err;
   out[0] = '\0';
   if (c->state == STATE_LEFT) {
@@ -94,14 +163,28 @@ void holt__words_problem(const struct holt_cluster *c, char *out, size_t cap) {
     snprintf(out, cap, "%s", err.message);
     return;
   }
-  if (c->is_joined) return;
+  const struct holt__seen *missing = holt__set_missing(c);
+  bool is_bare = holt__set_is_bare(c) || c->state == STATE_PLEDGED;
+  if (is_bare && say_set(c, out, cap)) return;
+  if (!is_bare && say_lost(c, out, cap)) return;
+  if (c->is_joined && !c->is_change_refused) return;
   if (c->refusal[0])
     snprintf(out, cap, "%s", c->refusal);
-  else if (c->state == STATE_JOINING || c->state == STATE_MEMBER)
+  else if (c->state == STATE_JOINING && !holt__form_member(c))
+    snprintf(out, cap,
+             "it was being let into the cluster '%s' of %s, of which nobody is here any more: start them; if "
+             "that can never be, %s",
+             c->name, missing ? missing->name : "others", without_data(c));
+  else if (c->state == STATE_JOINING || c->state == STATE_MEMBER || holt__form_member(c))
     snprintf(out, cap, "a member was asked to let it in, the leader has not done so yet");
   else if (c->was_member || c->config.members == 0 || !c->config.is_voter)
     snprintf(out, cap, "no member of the cluster '%s' is connected: it can only join, not begin one",
              c->name);
+  else if (missing)
+    snprintf(out, cap,
+             "'%s', a member of the cluster '%s', was here and is not any more: start it, with its data or "
+             "without; if that can never be, %s",
+             missing->name, c->name, without_data(c));
   else
     say_who_is_here(c, out, cap);
 }

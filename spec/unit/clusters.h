@@ -15,6 +15,9 @@ struct station {
   struct holt_env *env;
   struct holt_node *node;
   uint32_t members;
+  bool follows; /* never leads */
+  uint8_t priority;
+  int wiped; /* how often: then its folder is another one */
 };
 
 struct room {
@@ -84,7 +87,11 @@ static inline void start(struct room *room, int i, uint32_t members) {
   config.insecure = true;
   config.cluster.name = "shop";
   config.cluster.members = members;
-  if (room->is_durable) config.cluster.directory = "data";
+  char folder[16];
+  snprintf(folder, sizeof folder, s->wiped ? "data%d" : "data", s->wiped);
+  if (room->is_durable) config.cluster.directory = folder;
+  config.cluster.can_lead = !s->follows;
+  config.cluster.priority = s->priority;
   config.cluster.segment_bytes = room->segment_bytes;
   config.cluster.keep_entries = room->keep_entries;
   config.cluster.block_bytes = room->block_bytes;

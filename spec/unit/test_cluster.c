@@ -1,4 +1,4 @@
-/* Clusters of whole nodes on the virtual machine room: formation, operations, failures. */
+/* Clusters of whole nodes on the virtual machine room: operations, failures; formation: test_cluster_form.c. */
 #include "base/rand.h"
 #include "clusters.h"
 #include "env/env_impl.h"
@@ -307,143 +307,10 @@ static void a_snapshot_waits_for_a_script_that_holds_the_loop(void **state) {
   }
 }
 
-static void wipe_one_as_they_begin(uint64_t seed) {
-  struct room *room = room_new(seed);
-  struct holt_rand rand;
-  holt_rand_seed(&rand, seed);
-  int nodes = seed % 3 == 0 ? 5 : 3;
-  for (int i = 0; i < nodes; i++) {
-    start(room, i, 3);
-    holt_sim_run(room->sim, holt_rand_below(&rand, 40));
-  }
-  int victim = (int)holt_rand_below(&rand, 3);
-  for (uint64_t left = 1 + holt_rand_below(&rand, 3); left > 0; left--) {
-    holt_sim_run(room->sim, holt_rand_below(&rand, 600));
-    kill_one(room, victim); /* with all it knew: without a folder that is a wiped one */
-    holt_sim_run(room->sim, holt_rand_below(&rand, 600));
-    start(room, victim, 3);
-  }
-  holt_sim_run(room->sim, 60000);
-  for (int i = 0; i < nodes; i++) ready(room, i, 20000);
-  assert_same_state(room, nodes); /* of one cluster */
-  struct holt_cluster_status status;
-  holt_cluster_status(cluster_of(room, 0), &status);
-  if (status.member_count != (uint32_t)nodes)
-    fail_msg("seed %d: %u members, not %d", (int)seed, status.member_count, nodes);
-  room_free(room);
-}
-
-/* HOLT_SEED: the first seed; HOLT_SEEDS: how many. */
-static void one_cluster_begins_though_a_node_is_wiped_in_between(void **state) {
-  (void)state;
-  const char *many = getenv("HOLT_SEEDS"), *first = getenv("HOLT_SEED");
-  uint64_t from = first ? strtoull(first, NULL, 10) : 1, count = many ? strtoull(many, NULL, 10) : 60;
-  for (uint64_t seed = from; seed < from + count; seed++) wipe_one_as_they_begin(seed);
-  wipe_one_as_they_begin(677); /* one began alone, one had not seen all pledges, one was wiped */
-}
-
-static struct holt_cluster_status status_of(struct room *room, int i) {
-  struct holt_cluster_status status;
-  holt_cluster_status(cluster_of(room, i), &status);
-  return status;
-}
-
-static void cut_off(struct room *room, int from, int to, bool is_cut) {
-  holt_sim_cut(room->sim, room->stations[from].name, room->stations[to].name, is_cut);
-}
-
-static bool is_in_state(struct room *room, int i, const char *word) {
-  return strcmp(status_of(room, i).state, word) == 0;
-}
-
-static void a_node_that_missed_a_pledge_begins_with_who_saw_them_all(void **state) {
-  (void)state;
-  for (uint64_t seed = 1; seed <= 20; seed++) {
-    struct room *room = room_new(seed);
-    bool is_durable = room->is_durable = seed % 2;
-    start(room, 0, 3);
-    start(room, 1, 3);
-    holt_sim_run(room->sim, 1500);
-    cut_off(room, 0, 1, true); /* they have met; n2 will not hear the pledge of n1 */
-    start(room, 2, 3);
-    while (!is_in_state(room, 2, "member")) holt_sim_step(room->sim);
-    cut_off(room, 2, 1, true); /* nor that n3 has begun */
-    kill_one(room, 0);
-    assert_true(is_in_state(room, 1, "forming"));
-    struct holt_cluster_status alone = status_of(room, 2);
-    if (is_durable) { /* n2 has its pledge on disk, and has heard nobody since */
-      kill_one(room, 1);
-      start(room, 1, 3);
-    }
-    cut_off(room, 0, 1, false);
-    cut_off(room, 2, 1, false);
-    room->is_durable = false; /* n1 comes back wiped */
-    start(room, 0, 3);
-    room->is_durable = is_durable;
-    for (int i = 0; i < 3; i++) ready(room, i, 30000);
-    for (int i = 0; i < 3; i++) assert_int_equal(status_of(room, i).cluster_id, alone.cluster_id);
-    holt_sim_run(room->sim, 1000);
-    assert_int_equal(status_of(room, 1).member_count, 3);
-    room_free(room);
-  }
-}
-
-static void part(struct room *room, int one, int other, bool is_cut) {
-  cut_off(room, one, other, is_cut);
-  cut_off(room, other, one, is_cut);
-}
-
-/* n3 sees all pledges, nobody sees its own: it begins alone, out of sight. The two others give that up, and
- * from then on n3 must not get a vote of theirs, however empty they are: they may already be beginning with
- * somebody else. */
-static void who_has_voided_a_set_takes_no_part_in_it(void **state) {
-  (void)state;
-  unsigned alone_count = 0;
-  for (uint64_t seed = 1; seed <= 20; seed++) {
-    struct room *room = room_new(seed);
-    room->is_durable = seed % 2;
-    start(room, 0, 3);
-    start(room, 1, 3);
-    holt_sim_run(room->sim, 1500);
-    part(room, 0, 1, true);
-    start(room, 2, 3);
-    while (!is_in_state(room, 0, "forming") || !is_in_state(room, 1, "forming")) holt_sim_step(room->sim);
-    cut_off(room, 2, 0, true); /* what it says; it still hears */
-    cut_off(room, 2, 1, true);
-    holt_sim_run(room->sim, 100);
-    bool is_alone =
-        is_in_state(room, 2, "member") && !is_in_state(room, 0, "member") && !is_in_state(room, 1, "member");
-    part(room, 0, 2, true);
-    part(room, 1, 2, true);
-    part(room, 0, 1, false);
-    holt_sim_run(room->sim, 20000); /* they void it */
-    is_alone = is_alone && !is_in_state(room, 0, "member") && !is_in_state(room, 1, "member");
-    if (is_alone) {
-      struct holt_cluster_status alone = status_of(room, 2);
-      alone_count++;
-      part(room, 0, 2, false);
-      part(room, 1, 2, false);
-      holt_sim_run(room->sim, 20000);
-      for (int i = 0; i < 2; i++) assert_true(status_of(room, i).cluster_id != alone.cluster_id);
-      assert_false(status_of(room, 2).has_quorum);
-      kill_one(room, 2);
-      room->is_durable = false; /* as the words say: it starts anew without its data */
-      start(room, 2, 3);
-      for (int i = 0; i < 3; i++) ready(room, i, 30000);
-      assert_true(status_of(room, 0).cluster_id != alone.cluster_id);
-    }
-    room_free(room);
-  }
-  assert_true(alone_count >= 5);
-}
-
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(one_node_alone_is_a_cluster_of_one),
       cmocka_unit_test(three_nodes_form_one_cluster_and_share_a_map),
-      cmocka_unit_test(one_cluster_begins_though_a_node_is_wiped_in_between),
-      cmocka_unit_test(a_node_that_missed_a_pledge_begins_with_who_saw_them_all),
-      cmocka_unit_test(who_has_voided_a_set_takes_no_part_in_it),
       cmocka_unit_test(reads_behind_a_barrier_see_what_was_acknowledged_elsewhere),
       cmocka_unit_test(a_leader_that_dies_takes_nothing_acknowledged_along),
       cmocka_unit_test(a_minority_acknowledges_nothing),
