@@ -362,8 +362,26 @@ static void a_newcomer_without_room_joins_once_there_is_some(void **state) {
   room_free(story.room);
 }
 
+/* It begins on its first tick, when the look into its empty folder is hardly over. */
+static void one_node_alone_is_a_cluster_of_one_on_disk(void **state) {
+  (void)state;
+  for (uint64_t seed = 1; seed <= 20; seed++) {
+    struct room *room = room_new(seed);
+    room->is_durable = true;
+    for (int life = 0; life < 3; life++) {
+      start(room, 0, 1);
+      ready(room, 0, 5000);
+      if (life > 0) assert_string_equal(get(room, 0, "a"), "1");
+      assert_int_equal(set(room, 0, "a", "1", 1000), 0);
+      if (life < 2) kill_one(room, 0);
+    }
+    room_free(room);
+  }
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
+      cmocka_unit_test(one_node_alone_is_a_cluster_of_one_on_disk),
       cmocka_unit_test(every_byte_of_the_identity_is_watched),
       cmocka_unit_test(a_bit_in_the_snapshot_makes_a_new_member),
       cmocka_unit_test(a_bit_in_the_log_makes_a_new_member_or_undoes_what_was_never_promised),
