@@ -1,4 +1,5 @@
-/* Clusters of whole nodes on the virtual machine room: operations, failures; formation: test_cluster_form.c. */
+/* Clusters of whole nodes on the virtual machine room: operations, failures; formation: test_cluster_form.c.
+ */
 #include "base/rand.h"
 #include "clusters.h"
 #include "env/env_impl.h"
@@ -307,6 +308,46 @@ static void a_snapshot_waits_for_a_script_that_holds_the_loop(void **state) {
   }
 }
 
+/* What a loop over a map holds on to (a share of its tree) while a snapshot takes the place of all of it. */
+static void a_loop_sees_its_moment_though_the_state_is_replaced(void **state) {
+  (void)state;
+  struct room *room = room_new(41);
+  room->snapshot_entries = 50;
+  for (int i = 0; i < 3; i++) start(room, i, 3);
+  for (int i = 0; i < 3; i++) ready(room, i, 10000);
+  for (int k = 0; k < 200; k++) {
+    char key[16];
+    snprintf(key, sizeof key, "k%03d", k);
+    assert_int_equal(set(room, 0, key, "old", 3000), 0);
+  }
+  holt_sim_run(room->sim, 1000);
+  int late = (leader_of(room) + 1) % 3, other = (leader_of(room) + 2) % 3;
+  struct holt_object *before = holt_collections_find(holt_cluster_collections(cluster_of(room, late)), "m");
+  struct holt_tree view = holt_tree_share(&before->tree);
+  struct holt_cursor cursor;
+  holt_cursor_seek(&cursor, &view, holt_buf(NULL, 0));
+  for (int k = 0; k < 50; k++) assert_non_null(holt_cursor_next(&cursor));
+  holt_sim_pause(room->sim, room->stations[late].name, true);
+  for (int k = 0; k < 300; k++) assert_int_equal(set(room, other, "k100", "new", 3000), 0);
+  holt_sim_pause(room->sim, room->stations[late].name, false);
+  holt_sim_run(room->sim, 10000); /* replaced, and what it was is freed a piece a turn */
+  struct holt_cluster_status status;
+  holt_cluster_status(cluster_of(room, late), &status);
+  assert_true(status.snapshot_index > 400);
+  assert_string_equal(get(room, late, "k100"), "new");
+  for (int k = 50; k < 200; k++) {
+    struct holt_item *item = holt_cursor_next(&cursor);
+    char key[16];
+    snprintf(key, sizeof key, "k%03d", k);
+    assert_non_null(item);
+    assert_memory_equal(holt_item_key(item).data, key, 4);
+    assert_memory_equal(holt_item_value(item).data, "old", 3);
+  }
+  assert_null(holt_cursor_next(&cursor));
+  holt_tree_clear(&view);
+  room_free(room);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(one_node_alone_is_a_cluster_of_one),
@@ -320,6 +361,7 @@ int main(void) {
       cmocka_unit_test(applied_waits_for_what_is_committed_here_and_asks_nobody),
       cmocka_unit_test(a_snapshot_waits_for_a_script_that_holds_the_loop),
       cmocka_unit_test(a_late_newcomer_gets_a_snapshot_and_what_followed),
+      cmocka_unit_test(a_loop_sees_its_moment_though_the_state_is_replaced),
   };
   cmocka_set_test_filter(getenv("HOLT_ONLY")); /* a pattern; NULL: all */
   return cmocka_run_group_tests(tests, NULL, NULL);
