@@ -51,7 +51,7 @@ struct holt_uv_stream {
   uv_timer_t linger; /* bounds a close that still sends */
   unsigned handles_open;
   uint64_t full_turn; /* the turn that filled the read buffer last */
-  bool is_closing; /* holt_stream_close was called */
+  bool is_closing;    /* holt_stream_close was called */
   bool is_handle_closing;
   bool is_reading;
 };
