@@ -11,7 +11,9 @@ local PROGRAM = "build/" .. (os.getenv("HOLT_BUILD") or "release") .. "/holt-sim
 ---@return boolean is_good
 ---@return string told What the checker says.
 function M.check(text)
-  local process = assert(core.spawn({ PROGRAM, "check", stdin = "pipe", stdout = "pipe", stderr = "pipe" }))
+  local command = { PROGRAM, "check", stdin = "pipe", stdout = "pipe", stderr = "pipe" }
+  command.env = { LD_PRELOAD = false } -- it has its sanitizer inside
+  local process = assert(core.spawn(command))
   local told = { "", "" }
   local readers = {}
   for i, stream in ipairs({ process.stdout, process.stderr }) do
