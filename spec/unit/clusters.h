@@ -18,6 +18,7 @@ struct station {
   bool follows; /* never leads */
   uint8_t priority;
   int wiped; /* how often: then its folder is another one */
+  bool is_durable; /* as it was started */
 };
 
 struct room {
@@ -89,7 +90,8 @@ static inline void start(struct room *room, int i, uint32_t members) {
   config.cluster.members = members;
   char folder[16];
   snprintf(folder, sizeof folder, s->wiped ? "data%d" : "data", s->wiped);
-  if (room->is_durable) config.cluster.directory = folder;
+  s->is_durable = room->is_durable;
+  if (s->is_durable) config.cluster.directory = folder;
   config.cluster.can_lead = !s->follows;
   config.cluster.priority = s->priority;
   config.cluster.segment_bytes = room->segment_bytes;
@@ -116,7 +118,7 @@ static inline void kill_one(struct room *room, int i) {
   holt_sim_pause(room->sim, s->name, false);
   holt_node_free(s->node);
   s->node = NULL;
-  if (room->is_durable) holt_sim_run(room->sim, 20); /* its files are let go behind the job under way */
+  if (s->is_durable) holt_sim_run(room->sim, 20); /* its files are let go behind the job under way */
   holt_env_free(s->env);
 }
 
