@@ -118,7 +118,8 @@ static int fail(lua_State *L, struct lua_node *node, const struct blame *blame, 
   const char *then = "";
   if (code == HOLT_EUNKNOWN)
     then = ": it may have been done, or may yet be; err:outcome(timeout) waits for the answer";
-  if (code == HOLT_ETOOLARGE) then = ": split it, or raise the option cluster.max_entry_bytes (at most 7 MiB) on all members";
+  if (code == HOLT_ETOOLARGE)
+    then = ": split it, or raise the option cluster.max_entry_bytes (at most 7 MiB) on all members";
   if ((code == HOLT_EWRONGKIND || code == HOLT_EOPTIONS) && blame->object != NULL)
     holt__object_blame(blame->object, code, &err);
   else

@@ -212,7 +212,8 @@ void holt__cluster_begin(struct holt_cluster *c, uint64_t cluster_id, const stru
   struct holt_err err;
   if (c->is_begin_full && holt__cluster_now(c) < c->begin_again_ms) return;
   int rc = holt__disk_begin(c, cluster_id, &err);
-  if (rc == HOLT_ELOCKED) return; /* we looked into it at the start and have not let go yet: on a later tick */
+  if (rc == HOLT_ELOCKED)
+    return; /* we looked into it at the start and have not let go yet: on a later tick */
   if (rc != 0) {
     if (rc != HOLT_ENOSPC || !c->is_begin_full) holt__cluster_tell_error(c, HOLT_CLUSTER_DISK_ERROR, &err);
     c->is_begin_full = rc == HOLT_ENOSPC;

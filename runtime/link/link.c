@@ -316,7 +316,8 @@ void holt_link_pace(struct holt_link *link, uint64_t redial_ms, uint64_t silence
   link->redial_ms = redial_ms;
   link->silence_ms = silence_ms;
   if (link->conn != NULL && link->conn->state == HOLT_CONN_UP) {
-    link->conn->heard_ms = holt_env_now_ms(link->links->env); /* idle so far: the new limit counts from here */
+    link->conn->heard_ms =
+        holt_env_now_ms(link->links->env); /* idle so far: the new limit counts from here */
     holt__conn_watch(link->conn);
   }
   HOLT_LIST_EACH(&link->peers, node, next) {
