@@ -17,7 +17,7 @@ struct station {
   uint32_t members;
   bool follows; /* never leads */
   uint8_t priority;
-  int wiped; /* how often: then its folder is another one */
+  int wiped;       /* how often: then its folder is another one */
   bool is_durable; /* as it was started */
 };
 
