@@ -357,7 +357,10 @@ void holt__exchange_turn(struct holt_journal *j) {
     struct holt_dag_ref ref;
     if (x->station->link == NULL || !holt_link_is_up(x->station->link)) continue;
     if (x->owes_horizons) tell_horizons(j, x); /* before what rests on them */
-    if (x->owes_have && is_quiet) tell_all(j, x);
+    if (x->owes_have && is_quiet) {
+      tell_all(j, x);
+      is_more = true; /* what was put off for it goes on, whether or not anything comes in */
+    }
     if (is_quiet) look_caught_up(j, x);
     while (holt_dag_link_next_want(x->link, &ref)) ask(j, x, &ref);
     is_more = pump(j, x) || is_more;
