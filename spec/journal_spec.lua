@@ -398,6 +398,50 @@ describe("a journal", function()
     a:wait_for("names { filter = 'A' } == 'A'")
     a:eval("log:emit('B', 'from a')")
     b:wait_for("names { filter = { 'A', 'B' } } == 'B'")
+    b:eval([[
+      refused = {}
+      log.events:on("refused", function(node, err) refused[#refused + 1] = { node, err.code, err.node, err.message } end)]])
+    c:eval("log:emit('A', 'again from c')") -- a passes it on, and is named
+    b:wait_for("refused[1]")
+    local told = b:eval("return refused[1]")
+    assert.same({ "a", "protocol", "a" }, { told[1], told[2], told[3] })
+    assert.matches("entries that a sent were refused", told[4])
+    assert.same("B", b:eval("return names { filter = { 'A', 'B' } }"))
+    assert.is_true(b:eval("return log:stats().refused >= 1"))
+  end)
+
+  it("refuses entries that are larger than it takes, and names who sent them", function()
+    local a = start("a", { listen = "127.0.0.1:0" })
+    local b = start("b", {
+      connect = { a },
+      script = SCRIPT:gsub("codec = \"json\" }", "codec = 'json', max_entry_bytes = 20000 }") .. [[
+        log.events:on("refused", function(node, err) refused = { node, err.message } end)]],
+    })
+    a:eval("log:emit('A', 'fits')")
+    b:wait_for("names { filter = 'A' } == 'A'")
+    a:eval("log:emit('B', ('x'):rep(30000))")
+    b:wait_for("refused")
+    local told = b:eval("return refused")
+    assert.same("a", told[1])
+    assert.matches("larger than allowed", told[2])
+    assert.same("A", b:eval("return names { filter = { 'A', 'B' } }"))
+  end)
+
+  it("tells a newcomer what is not to be had any more, and of authors with two histories", function()
+    local a = start("a", {
+      listen = "127.0.0.1:0",
+      script = SCRIPT:gsub("codec = \"json\" }", "codec = 'json', keep = { entries = 100 } }"),
+    })
+    a:eval("for i = 1, 1000 do holt.go(log.emit, log, 'A', i) end")
+    a:wait_for("log:stats().emitted >= 1000 and log:stats().entries <= 400")
+    local b = start("b", { connect = { a }, script = SCRIPT .. [[
+      log.events:on("truncated", function(author, sequence) truncated = { author, sequence } end)
+      log.events:on("forked", function(author, sequence) forked = { author, sequence } end)]] })
+    b:wait_for("truncated")
+    local author, horizon = a:eval("local head = log:heads()[1] return head.author, head.horizon")
+    assert.same({ author, true }, b:eval(("return { truncated[1], truncated[2] > 500 and truncated[2] <= %d }"):format(horizon)))
+    b:eval("require('holt.journal').tells.forked(node, nil, { name = 'events', address = ('ab'):rep(32), number = 7 })")
+    assert.same({ ("ab"):rep(32), 7 }, b:eval("return forked"))
   end)
 
   it("carries the largest entry that max_entry_bytes may allow; a larger one is refused, and the journal goes on", function()

@@ -31,10 +31,11 @@ int holt__kv_check_stamp(const struct holt_kv_options *options, const char *kind
     return holt_err_set(err, HOLT_EFOREIGN, "the folder '%s' holds a %s, not a %s", options->path, kind,
                         options->kind);
   if (version > options->version)
-    return holt_err_set(err, HOLT_EVERSION,
-                        "the folder '%s' was written by a newer holt (layout %u; this one knows up to %u): start "
-                        "that one, or give this node another data directory",
-                        options->path, version, options->version);
+    return holt_err_set(
+        err, HOLT_EVERSION,
+        "the folder '%s' was written by a newer holt (layout %u; this one knows up to %u): start "
+        "that one, or give this node another data directory",
+        options->path, version, options->version);
   return 0;
 }
 

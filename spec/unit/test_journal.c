@@ -1,6 +1,7 @@
 /* Journals on simulated nodes: what is emitted is durable, everywhere, in causal order, through cuts and
  * deaths. */
 #include "env/sim.h"
+#include "journal/journal_impl.h" /* a forger speaks for itself */
 #include "node/node.h"
 #include "store/kv_disk.h"
 #include "unit.h"
@@ -15,6 +16,7 @@ struct holder {
   char names[READ_MAX][24];
   unsigned read;
   unsigned refused, forked, damaged, mended, disk_errors;
+  char refused_of[32], refused_why[512];
 };
 
 static struct holt_sim *room;
@@ -22,7 +24,11 @@ static struct holder h[HOLDERS];
 
 static void on_journal(void *arg, const struct holt_journal_notice *notice) {
   struct holder *holder = arg;
-  if (notice->event == HOLT_JOURNAL_REFUSED) holder->refused++;
+  if (notice->event == HOLT_JOURNAL_REFUSED) {
+    holder->refused++;
+    snprintf(holder->refused_of, sizeof holder->refused_of, "%s", notice->text);
+    snprintf(holder->refused_why, sizeof holder->refused_why, "%s", notice->err.message);
+  }
   if (notice->event == HOLT_JOURNAL_FORKED) holder->forked++;
   if (notice->event == HOLT_JOURNAL_DAMAGED) holder->damaged++;
   if (notice->event == HOLT_JOURNAL_MENDED) holder->mended++;
@@ -33,6 +39,7 @@ static const struct holt_node_ops node_ops = {.on_journal = on_journal};
 
 static uint64_t keep_entries, keep_ms;
 static uint32_t entry_bytes_max;
+static const uint8_t (*authors)[32];
 
 static void start(struct holder *holder, bool is_durable) {
   char name[16], address[32];
@@ -47,8 +54,12 @@ static void start(struct holder *holder, bool is_durable) {
   assert_int_equal(holt_node_new(holder->env, &config, &node_ops, holder, &holder->node, &err), 0);
   snprintf(address, sizeof address, "h%u:7000", i);
   assert_int_equal(holt_node_listen(holder->node, address, holder->address, &err), 0);
-  struct holt_journal_config journal = {
-      .name = "shop", .keep_entries = keep_entries, .keep_ms = keep_ms, .entry_bytes_max = entry_bytes_max};
+  struct holt_journal_config journal = {.name = "shop",
+                                        .keep_entries = keep_entries,
+                                        .keep_ms = keep_ms,
+                                        .authors = authors,
+                                        .author_count = authors != NULL,
+                                        .entry_bytes_max = entry_bytes_max};
   assert_int_equal(holt_journal_open(holt_node_journals(holder->node), &journal, &holder->journal, &err), 0);
 }
 
@@ -521,8 +532,177 @@ static void retention_of_many_authors_takes_several_entries(void **state) {
   assert_int_equal(rc, HOLT_EEOF);
 }
 
+/* --- A neighbour that forges ------------------------------------------------------------------------- */
+
+/* h[4] is a node without a journal: what goes over its link is what is made here. */
+struct forger {
+  struct holt_crypto *crypto;
+  struct holt_dag_ops ops;
+  struct holt_dag_limits limits;
+  struct holt_signer *directory, *chain;
+  struct holt_dag_run opening, run;
+  struct holt_writer message;
+};
+
+static struct forger forger;
+
+static struct holt_signer *signer(uint8_t n) {
+  uint8_t seed[HOLT_KEY_BYTES] = {n};
+  return holt_signer_new(seed);
+}
+
+static void add_entry(struct holt_dag_run *run, uint8_t kind, const char *name, struct holt_buf payload) {
+  struct holt_dag_entry entry = {.kind = kind,
+                                 .time_ms = 1,
+                                 .name = holt_buf_text(name),
+                                 .payload = payload,
+                                 .parents = (const uint8_t *)""};
+  assert_int_equal(holt_dag_run_add(run, &entry, &forger.ops, &forger.limits), 0);
+}
+
+static void forger_new(void) {
+  struct forger *f = &forger;
+  struct holt_dag_options options;
+  struct holt_dag_certificate certificate = {.node = "forger"};
+  struct holt_writer payload = {0};
+  memset(f, 0, sizeof *f);
+  holt_dag_options_default(&options);
+  f->limits = options.limits;
+  f->crypto = holt_crypto_new();
+  f->ops = holt__dag_ops(f->crypto);
+  f->directory = signer(1);
+  f->chain = signer(2);
+  memcpy(certificate.directory, holt_signer_public(f->directory), HOLT_DAG_KEY);
+  assert_int_equal(holt_dag_certificate_make(&payload, &certificate, "shop", holt_signer_public(f->chain),
+                                             &f->ops, f->directory),
+                   0);
+  holt_dag_run_begin(&f->opening, holt_signer_public(f->chain), 1, NULL);
+  add_entry(&f->opening, HOLT_DAG_OPENING, "opening", holt_buf(payload.data, payload.len));
+  assert_int_equal(holt_dag_run_sign(&f->opening, "shop", &f->ops, f->chain), 0);
+  holt_writer_free(&payload);
+}
+
+static void forger_free(void) {
+  holt_dag_run_free(&forger.opening);
+  holt_dag_run_free(&forger.run);
+  holt_signer_free(forger.directory);
+  holt_signer_free(forger.chain);
+  holt_crypto_free(forger.crypto);
+  holt_writer_free(&forger.message);
+}
+
+/* An event behind the opening, signed with this key. */
+static const struct holt_dag_run *event(struct holt_signer *key, size_t len) {
+  uint8_t *payload = calloc(1, len);
+  holt_dag_run_begin(&forger.run, holt_signer_public(forger.chain), 2, holt_dag_run_tip(&forger.opening));
+  add_entry(&forger.run, HOLT_DAG_EVENT, "forged", holt_buf(payload, len));
+  assert_int_equal(holt_dag_run_sign(&forger.run, "shop", &forger.ops, key), 0);
+  free(payload);
+  return &forger.run;
+}
+
+/* Send it, with the byte that lies `from_end` before the end turned over (0: none), and see what comes of it.
+ */
+static void send_forged(const struct holt_dag_run *run, size_t from_end) {
+  struct holt_dag_pack pack = {0};
+  struct holt_writer *w = &forger.message;
+  struct holt_journals *all = holt_node_journals(h[4].node);
+  struct holt__station *station = HOLT_CONTAINER(all->stations.next, struct holt__station, node);
+  w->len = 0;
+  holt_write_text8(w, "shop");
+  holt_write_u8(w, 0);
+  holt_dag_pack_begin(&pack, w);
+  for (uint32_t i = 0; i < run->count; i++)
+    assert_int_equal(holt_dag_pack_add(&pack, holt_dag_run_entry(run, i),
+                                       i + 1 == run->count ? run->signature : NULL, &forger.limits),
+                     0);
+  assert_int_equal(holt_dag_pack_end(&pack), run->count);
+  if (from_end > 0) w->data[w->len - from_end] ^= 1;
+  struct holt_msg *msg = holt_msg_new(HOLT_WIRE_JOURNAL, w->len);
+  memcpy(msg->data, w->data, w->len);
+  msg->born_ms = holt_env_now_ms(h[4].env);
+  holt_link_send(station->link, HOLT_LANE_JOURNAL, msg);
+  holt_msg_release(msg);
+  holt_sim_run(room, 500);
+}
+
+static void assert_refused(unsigned count, const char *why) {
+  struct holt_journal_status status;
+  holt_journal_status(h[0].journal, &status);
+  assert_int_equal(status.refused, count);
+  assert_int_equal(h[0].refused, count);
+  assert_string_equal(h[0].refused_of, "h4");
+  if (strstr(h[0].refused_why, why) == NULL) fail_msg("'%s', not '%s'", h[0].refused_why, why);
+  assert_non_null(strstr(h[0].refused_why, "h4"));
+  read_all(&h[0]);
+  assert_int_equal(h[0].read, 0);
+}
+
+static void begin_forging(void) {
+  forger_new();
+  start(&h[0], true);
+  start(&h[4], true);
+  holt_journal_close(h[4].journal);
+  meet(&h[4], &h[0]);
+  holt_sim_run(room, 1000);
+}
+
+static void what_is_forged_is_refused_and_its_source_named(void **state) {
+  (void)state;
+  struct holt_signer *other = signer(3);
+  entry_bytes_max = 6000;
+  begin_forging();
+  send_forged(&forger.opening, HOLT_DAG_SIGNATURE + 20); /* in the certificate, which ends the entry */
+  assert_refused(1, holt_dag_reason_text(HOLT_DAG_BAD_SIGNATURE));
+  send_forged(&forger.opening, 0);
+  send_forged(event(other, 7), 0); /* somebody else's signature */
+  assert_refused(2, holt_dag_reason_text(HOLT_DAG_BAD_SIGNATURE));
+  send_forged(event(forger.chain, 7), HOLT_DAG_SIGNATURE + 3); /* altered on its way */
+  assert_refused(3, holt_dag_reason_text(HOLT_DAG_BAD_SIGNATURE));
+  send_forged(event(forger.chain, 7000), 0);
+  assert_refused(4, holt_dag_reason_text(HOLT_DAG_TOO_LARGE));
+  send_forged(event(forger.chain, 7), 0); /* nothing but what was wrong was held against it */
+  assert_int_equal(h[0].refused, 4);
+  read_all(&h[0]);
+  assert_int_equal(h[0].read, 1);
+  holt_signer_free(other);
+  forger_free();
+}
+
+static void who_may_not_write_is_refused_and_its_source_named(void **state) {
+  (void)state;
+  uint8_t allowed[1][32] = {{1, 2, 3}};
+  authors = allowed;
+  begin_forging();
+  authors = NULL;
+  send_forged(&forger.opening, 0);
+  assert_refused(1, holt_dag_reason_text(HOLT_DAG_NOT_ALLOWED));
+  assert_int_equal(holt_journal_author_count(h[0].journal), 0);
+  forger_free();
+}
+
+/* Two entries of one author and number: both stay, and it is told. */
+static void who_writes_two_histories_is_marked(void **state) {
+  (void)state;
+  struct holt_journal_author author;
+  begin_forging();
+  send_forged(&forger.opening, 0);
+  send_forged(event(forger.chain, 7), 0);
+  assert_int_equal(h[0].forked, 0);
+  send_forged(event(forger.chain, 8), 0);
+  assert_int_equal(h[0].forked, 1);
+  assert_int_equal(h[0].refused, 0);
+  assert_true(holt_journal_author(h[0].journal, 0, &author));
+  assert_true(author.is_forked);
+  assert_int_equal(holt_journal_next(h[0].journal), 4);
+  forger_free();
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
+      cmocka_unit_test_setup_teardown(what_is_forged_is_refused_and_its_source_named, set_up, tear_down),
+      cmocka_unit_test_setup_teardown(who_may_not_write_is_refused_and_its_source_named, set_up, tear_down),
+      cmocka_unit_test_setup_teardown(who_writes_two_histories_is_marked, set_up, tear_down),
       cmocka_unit_test_setup_teardown(an_entry_is_durable_before_emit_answers, set_up, tear_down),
       cmocka_unit_test_setup_teardown(holders_get_what_they_lack_through_others, set_up, tear_down),
       cmocka_unit_test_setup_teardown(an_emit_waits_for_other_holders, set_up, tear_down),
