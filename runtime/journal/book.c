@@ -130,8 +130,12 @@ int holt_book_get(const struct holt_book *book, struct holt_kv_txn *txn, uint64_
   *out = (struct holt_book_entry){.arrival = arrival};
   if (arrival < book->now.first || arrival >= book->now.next) return HOLT_ENOTFOUND;
   int rc = holt__book_get(txn, book->log, holt__book_log_key(key, arrival), &value);
-  if (rc == HOLT_ENOTFOUND) return HOLT_ECORRUPT;
+  if (rc == HOLT_ENOTFOUND) return arrival < book->dropping ? HOLT_ENOTFOUND : HOLT_ECORRUPT;
   return rc == 0 ? holt__book_decode(arrival, value, out) : rc;
+}
+
+void holt_book_will_drop(struct holt_book *book, uint64_t up_to) {
+  book->dropping = up_to;
 }
 
 bool holt_book_is_missing(const struct holt_book *book, struct holt_kv_txn *txn, uint64_t arrival) {
@@ -235,7 +239,7 @@ static int stand(struct holt_book_scan *scan) {
   return scan->found >= scan->next ? 0 : HOLT_ECORRUPT; /* a key out of order */
 }
 
-int holt_book_scan_next(struct holt_book_scan *scan, struct holt_book_entry *out) {
+static int scan_next(struct holt_book_scan *scan, struct holt_book_entry *out) {
   uint8_t key[8];
   *out = (struct holt_book_entry){.arrival = scan->next};
   if (scan->next >= scan->book->now.next) return HOLT_ENOTFOUND;
@@ -256,6 +260,12 @@ int holt_book_scan_next(struct holt_book_scan *scan, struct holt_book_entry *out
   }
   *out = (struct holt_book_entry){.arrival = scan->next++};
   return HOLT_ECORRUPT;
+}
+
+int holt_book_scan_next(struct holt_book_scan *scan, struct holt_book_entry *out) {
+  int rc = scan_next(scan, out);
+  while (rc == HOLT_ECORRUPT && out->arrival < scan->book->dropping) rc = scan_next(scan, out);
+  return rc;
 }
 
 /* --- Records ------------------------------------------------------------------------------------------ */
@@ -421,6 +431,7 @@ int holt_book_end(struct holt_book *book) {
 
 void holt_book_settle(struct holt_book *book, int status) {
   book->txn = NULL;
+  book->dropping = 0;
   if (status != 0) return;
   book->now = book->draft;
   holt__book_hash_settle(book);

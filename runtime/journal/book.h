@@ -147,6 +147,9 @@ int holt_book_drop(struct holt_book *book, uint64_t up_to, size_t max);
 /* The last call of the transaction: the state and the slice of work on the hash index. */
 int holt_book_end(struct holt_book *book);
 
+/* On the loop, before the job begins: entries below `up_to` will be dropped by it. They may be gone from here
+ * on, before that is settled; that is no damage. */
+void holt_book_will_drop(struct holt_book *book, uint64_t up_to);
 /* On the loop: how the job ended, 0 or a code. */
 void holt_book_settle(struct holt_book *book, int status);
 

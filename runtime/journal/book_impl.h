@@ -69,6 +69,7 @@ struct holt_book {
   void *arg;
   uint64_t mark_bytes, mark_ms;
   uint32_t flush;
+  uint64_t dropping; /* the loop's: below it entries may be gone already */
   /* The loop's; a worker only reads them. */
   struct holt_book_state now;
   struct holt_book_memory newest, frozen; /* frozen: waits to be flushed */

@@ -566,6 +566,7 @@ static void begin_commit(struct holt_journal *j) {
   save_authors(j, &c->authors);
   holt__kept_collect(j);
   holt__damages_collect(j);
+  holt_book_will_drop(j->book, c->cut_to);
   c->is_busy = true;
   c->journal = j;
   c->now_ms = holt__journal_wall_ms(j);
