@@ -40,8 +40,23 @@ describe("the command line", function()
     assert.matches("name_in_use +another node of this name is alive", list)
     local _, one = output_of("explain", "name_in_use")
     assert.matches("^name_in_use: another node of this name is alive%.\n", one)
+    for code in list:gmatch("([%w_]+) [^\n]+") do
+      local _, text = output_of("explain", code)
+      assert.matches("^" .. code .. ": .+%.\n%u.+", text, nil, code .. " has no way out")
+    end
     local code, _, said = output_of("explain", "name_in_us")
     assert.same({ 2, "holt: there is no code 'name_in_us', did you mean 'name_in_use'?" }, { code, said })
+  end)
+
+  it("knows every code that the modules give", function()
+    local _, list = output_of("explain")
+    local pipe <close> = assert(io.popen([[unset LD_PRELOAD; grep -rhoE '(errors\.)?(fail|new)\("[a-z_]+", *[^ ]' lua/holt --include=*.lua]]))
+    local count = 0
+    for code in pipe:read("a"):gmatch('errors%.%l+%("([%l_]+)"') do
+      count = count + 1
+      assert.is_truthy(("\n" .. list):find("\n" .. code .. " ", 1, true), code)
+    end
+    assert.is_true(count > 30)
   end)
 
   it("settles each setting by flag over environment over file over script", function()

@@ -58,6 +58,7 @@
   X(ECONTENDED, 47, "contended", "others changed it each time before the deadline")                          \
   X(ENOTSUBSCRIBED, 48, "not_subscribed", "this node does not listen to that event")                         \
   X(ESCHEMA, 49, "schema", "does not fit the schema")                                                        \
+  X(ESCHEMACHANGE, 50, "schema_conflict", "what was written with the schema before would be read wrongly")   \
   X(EINTERNAL, 33, "internal", "internal error")
 
 enum {

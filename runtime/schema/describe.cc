@@ -1,7 +1,7 @@
 /* describe.cc - everything a schema says, as one value: for lists of messages and for editors.
  *
  * { root =, files = { … }, messages = { { name, full_name, file, is_nested, comment?, fields = { { name,
- * number, type, label, message?, enum?, key?, value?, oneof?, default?, comment? } … } } … }, enums = { {
+ * number, type, label, message?, group?, enum?, key?, value?, oneof?, default?, comment? } … } } … }, enums = { {
  * name, full_name, file, values = { { name, number } … } } … } } The messages stand in the order of their
  * numbers. */
 #include "schema/protobuf.h"
@@ -49,6 +49,7 @@ void Describer::put_type(Pairs *pairs, const FieldDescriptor *field, const char 
   if (field->cpp_type() == FieldDescriptor::CPPTYPE_MESSAGE) {
     put(pairs, "message", field->message_type()->full_name());
     put(pairs, key, std::string("message"));
+    if (field->type() == FieldDescriptor::TYPE_GROUP) put(pairs, "group", holt__boolean(true));
   } else if (field->cpp_type() == FieldDescriptor::CPPTYPE_ENUM) {
     put(pairs, "enum", field->enum_type()->full_name());
     put(pairs, key, std::string("enum"));

@@ -340,7 +340,7 @@ function M.open(node, name, given, addresses, level)
     log.given[key] = value
   end
   local ok
-  ok, log.codecs, err = pcall(payloads.new, box, given)
+  ok, log.codecs, err = pcall(payloads.new, box, name, given)
   if not ok or not log.codecs then
     core.journal_close(box)
     if not ok then

@@ -2,6 +2,7 @@
 -- beside its entries.
 -- @module holt.journal.payloads
 local codecs = require("holt.journal.codecs")
+local compatible = require("holt.journal.compatible")
 local core = require("holt.core")
 local errors = require("holt.errors")
 local schemas = require("holt.schema")
@@ -40,25 +41,47 @@ local function codec_conflict(box, given)
   })
 end
 
+-- Another schema than the kept one: refused where entries that are here could be read wrongly with it. The entries are not looked
+-- at, however many there are.
+local function conflict(box, name, schema)
+  local kept = core.journal_note(box, "schema")
+  local first, after = core.journal_bounds(box)
+  if not kept or first == after or kept == schema:bytes() then
+    return nil
+  end
+  local old = schemas.load(kept)
+  local problems = old and compatible.problems(old, schema)
+  if problems then
+    return errors.new("schema_conflict", ("journal '%s': the schema %s does not go together with the one that its entries were "
+      .. "written with: %s"):format(name, schema.name, problems), {
+        hint = ("`holt journal check %s --db FOLDER --name %s` names the first entry concerned; if none is, --accept takes the schema")
+          :format(schema.name, name),
+      })
+  end
+end
+
 local function keep(box, key, value)
   if value and core.journal_note(box, key) ~= value then
     core.journal_set_note(box, key, value)
   end
 end
 
----The codecs of an open journal; nil and an error when its schema is broken (`schema`), or when the codec or schema that is given is
----of another kind than the one that is kept (`option_conflict`).
+---The codecs of an open journal; nil and an error when its schema is broken (`schema`) or does not go together with the
+---kept one (`schema_conflict`), or when the codec or schema that is given is of another kind than the one that is kept
+---(`option_conflict`).
 ---@param box userdata
+---@param name string
 ---@param given { schema?: string|holt.Schema, codec?: string|table }
 ---@return holt.JournalCodecs|nil
 ---@return holt.Error?
-function M.new(box, given)
+function M.new(box, name, given)
   local schema, err = nil, codec_conflict(box, given)
   if err then
     return nil, err
   end
   if given.schema or not given.codec then -- a codec in the schema's place makes us forget it
     schema, err = find_schema(box, given.schema)
+    err = err or (given.schema and conflict(box, name, schema))
     if err then
       return nil, err
     end

@@ -1,4 +1,5 @@
 --- holt journal check: whether another schema still reads what is there.
+local core = require("holt.core")
 local errors = require("holt.errors")
 local open = require("holt.cli.journal.open")
 local schemas = require("holt.schema")
@@ -6,14 +7,16 @@ local term = require("holt.cli.term")
 
 local verb = {
   name = "journal check",
-  usage = "holt journal check NEW.proto --db FOLDER [--name NAME]",
+  usage = "holt journal check NEW.proto --db FOLDER [--name NAME] [--accept]",
   summary = "Read every entry with another schema. The first one that it would not decode, or of which it would lose a field, is named; "
-    .. "exit code 5. Nothing is changed.",
+    .. "exit code 5. Nothing is changed, unless --accept is given: then a schema that reads all entries becomes the journal's, also one that "
+    .. "was refused at the opening (schema_conflict) because of what entries might hold.",
   examples = {
     { "holt journal check shop.v2.proto --db data", "before that schema is used" },
+    { "holt journal check shop.v2.proto --db data --accept", "and from now on it is the journal's" },
     { "holt journal check shop.v2.proto --db data && mv shop.v2.proto shop.proto", "the exit code tells" },
   },
-  flags = open.flags({ open.common[1], open.common[2] }),
+  flags = open.flags({ open.common[1], open.common[2], { "accept", help = "the schema becomes the journal's, if it reads all entries" } }),
   arguments = { min = 1, max = 1, names = "NEW.proto" },
 }
 
@@ -64,7 +67,10 @@ function verb.run(values, arguments)
   if not ok then
     return open.leave(log, errors.is(result) and result.code ~= "schema" and 1 or open.fail(result))
   end
-  term.print(("%d entries can be read with %s"):format(result, arguments[1]))
+  if values.accept then
+    core.journal_set_note(log[1], "schema", schema:bytes())
+  end
+  term.print(("%d entries can be read with %s%s"):format(result, arguments[1], values.accept and ", which is the journal's now" or ""))
   return open.leave(log, 0)
 end
 

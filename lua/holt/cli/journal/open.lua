@@ -45,7 +45,7 @@ function M.fail(err)
     or tostring(err):gsub("^[^:%s]+:%d+: ", "") -- the place is ours: what is wrong was typed
   term.say("%s", text)
   if errors.is(err) then
-    return ({ schema = 5, timeout = 4, unknown = 6 })[err.code] or 1
+    return ({ schema = 5, schema_conflict = 5, timeout = 4, unknown = 6 })[err.code] or 1
   end
   return 1
 end
