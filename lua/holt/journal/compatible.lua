@@ -87,7 +87,8 @@ local function compare_oneofs(self, name, old, new)
     if before and not other then
       first[field.oneof] = before
     elseif before and (before.oneof == nil or before.oneof ~= other.oneof) then
-      fail(self, "%s: an entry may hold both %s and %s, which exclude each other now (oneof %s)", name, other.name, before.name, field.oneof)
+      fail(self, "%s: an entry may hold both %s and %s, which exclude each other now (oneof %s)", name, other.name, before.name,
+        field.oneof)
     end
   end
 end

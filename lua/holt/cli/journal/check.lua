@@ -9,8 +9,8 @@ local verb = {
   name = "journal check",
   usage = "holt journal check NEW.proto --db FOLDER [--name NAME] [--accept]",
   summary = "Read every entry with another schema. The first one that it would not decode, or of which it would lose a field, is named; "
-    .. "exit code 5. Nothing is changed, unless --accept is given: then a schema that reads all entries becomes the journal's, also one that "
-    .. "was refused at the opening (schema_conflict) because of what entries might hold.",
+    .. "exit code 5. Nothing is changed, unless --accept is given: then a schema that reads all entries becomes the journal's, also one "
+    .. "that was refused at the opening (schema_conflict) because of what entries might hold.",
   examples = {
     { "holt journal check shop.v2.proto --db data", "before that schema is used" },
     { "holt journal check shop.v2.proto --db data --accept", "and from now on it is the journal's" },
