@@ -87,6 +87,7 @@ static int l_journal_status(lua_State *L) {
   set_integer(L, "received", status.received);
   set_integer(L, "duplicates", status.duplicates);
   set_integer(L, "refused", status.refused);
+  set_integer(L, "branches_refused", status.branches_refused);
   set_integer(L, "penned", status.penned);
   set_integer(L, "pen_evicted", status.pen_evicted);
   set_integer(L, "forks", status.forks);

@@ -9,7 +9,8 @@
 #include "dag/dag_impl.h"
 
 void holt_dag_options_default(struct holt_dag_options *options) {
-  *options = (struct holt_dag_options){.chains_max = 1000000, .pen_runs = 1024, .pen_bytes = 16u << 20};
+  *options = (struct holt_dag_options){
+      .chains_max = 1000000, .branches_max = 64, .pen_runs = 1024, .pen_bytes = 16u << 20};
   holt_dag_limits_default(&options->limits);
 }
 
@@ -130,6 +131,10 @@ void holt__dag_chain_at(struct holt_dag *dag, uint32_t id, uint32_t author, uint
   }
   a->last_chain = id;
   a->chain_count++;
+}
+
+bool holt__dag_is_full_of(const struct holt_dag *dag, uint32_t author) {
+  return dag->authors[author].chain_count >= dag->options.branches_max;
 }
 
 bool holt__dag_is_buried(const struct holt_dag *dag, uint32_t chain) {

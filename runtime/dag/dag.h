@@ -32,8 +32,12 @@ struct holt_dag; /* opaque: defined in dag_impl.h */
 struct holt_dag_options {
   struct holt_dag_limits limits;
   uint32_t chains_max; /* authors and branches at most; 1,000,000. What would open more is refused (FULL) */
-  uint32_t pen_runs;   /* in the pen at most; 1,024 */
-  size_t pen_bytes;    /* 16 MiB. Over either: the oldest of the source that has most bytes in it goes */
+  /* Branches of one author at most, the first chain and buried ones too; 64. An author that has so many opens
+   * no further one (BRANCHES): which of them are kept differs between holders then, as do his entries in
+   * them. So that nobody else suffers, what others name of him and is not here is not demanded. */
+  uint32_t branches_max;
+  uint32_t pen_runs; /* in the pen at most; 1,024 */
+  size_t pen_bytes;  /* 16 MiB. Over either: the oldest of the source that has most bytes in it goes */
   /* Directory keys whose chains are taken; 0: everybody's. Copied. An author that may not write is refused,
    * and as a parent he is not demanded. */
   const uint8_t (*authors)[HOLT_DAG_KEY];
@@ -82,6 +86,7 @@ struct holt_dag_result {
   const uint64_t *evicted; /* sources of runs that the pen had no room for; borrowed until the next offer:
                               tell these holders again what we have, so that they send again */
   size_t evicted_count;
+  bool is_again; /* refused as NOT_ALLOWED, and so was its author before: nothing new */
   bool
       is_horizon_moved; /* tell the other holders (holt_dag_horizon_ref), before you send what was admitted */
 };
@@ -175,6 +180,7 @@ struct holt_dag_status {
   uint32_t pen_runs;
   size_t pen_bytes;
   uint64_t admitted, duplicates, penned, evicted, forks, refused; /* entries admitted; runs */
+  uint64_t branches_refused;
 };
 void holt_dag_status(const struct holt_dag *dag, struct holt_dag_status *out);
 

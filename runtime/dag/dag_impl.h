@@ -92,6 +92,8 @@ int holt__dag_hash_of(const struct holt_dag *dag, uint32_t chain, uint64_t numbe
 int holt__dag_find_in(const struct holt_dag *dag, uint32_t author, uint64_t number, const uint8_t *hash,
                       uint32_t *chain);
 bool holt__dag_is_allowed(const struct holt_dag *dag, const uint8_t *directory);
+/* No further branch of this author is kept. */
+bool holt__dag_is_full_of(const struct holt_dag *dag, uint32_t author);
 bool holt__dag_is_buried(const struct holt_dag *dag, uint32_t chain);
 /* Looks at all chains of the author again: which are buried, which are heads. */
 void holt__dag_review(struct holt_dag *dag, uint32_t author);

@@ -59,6 +59,7 @@ enum holt_dag_kind {
   X(BAD_CERTIFICATE, "bad_certificate", "the opening is not certified for this journal")                     \
   X(NOT_ALLOWED, "not_allowed", "this author may not write here")                                            \
   X(BELOW_HORIZON, "below_horizon", "older than what is kept here")                                          \
+  X(BRANCHES, "too_many_branches", "its author has forked into more branches than are kept")                 \
   X(FULL, "full", "there are too many authors")                                                              \
   X(STORE, "store", "the store could not be read")
 

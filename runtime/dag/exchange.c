@@ -1,6 +1,7 @@
 /* Messages between holders.
  *
- * HAVE: type, flags, u16 count; of each tip author, number, hash, a byte: 1 when the author has several.
+ * HAVE: type, flags, u16 count; of each tip author, number, hash, a byte: HOLT_DAG_TIP_.
+ * TAKES: type, u16 count; keys of directories.
  * WANT: type, author, number, hash, u8 count; of each entry that is here number, hash.
  * RUN: run.c. HORIZON_TOLD: type, then entry.c. */
 #include "dag/exchange.h"
@@ -19,7 +20,7 @@ static bool read_have(struct holt_reader *in, struct holt_dag_message *out) {
   if (out->flags > (HOLT_DAG_HAVE_BEGIN | HOLT_DAG_HAVE_END)) return false;
   for (uint32_t i = 0; i < out->count; i++) {
     const uint8_t *at = out->tips + (size_t)i * TIP_BYTES;
-    if (holt_get_u64(at + HOLT_DAG_KEY) == 0 || at[HOLT_DAG_REF] > 1) return false;
+    if (holt_get_u64(at + HOLT_DAG_KEY) == 0 || at[HOLT_DAG_REF] > HOLT_DAG_TIP_FULL) return false;
   }
   return true;
 }
@@ -35,6 +36,12 @@ static bool read_want(struct holt_reader *in, struct holt_dag_message *out) {
   return out->ref.number > 0;
 }
 
+static bool read_takes(struct holt_reader *in, struct holt_dag_message *out) {
+  out->count = holt_read_u16(in);
+  out->tips = holt_read_bytes(in, (size_t)out->count * HOLT_DAG_KEY).data;
+  return !in->failed && out->count > 0 && out->count <= HOLT_DAG_TAKES_MAX;
+}
+
 int holt_dag_message_decode(struct holt_buf bytes, struct holt_dag_message *out) {
   struct holt_reader in = holt_reader(bytes);
   *out = (struct holt_dag_message){.type = holt_read_u8(&in)};
@@ -45,6 +52,9 @@ int holt_dag_message_decode(struct holt_buf bytes, struct holt_dag_message *out)
     break;
   case HOLT_DAG_WANT:
     is_right = read_want(&in, out);
+    break;
+  case HOLT_DAG_TAKES:
+    is_right = read_takes(&in, out);
     break;
   case HOLT_DAG_RUN:
     out->bytes = bytes;
@@ -60,12 +70,22 @@ int holt_dag_message_decode(struct holt_buf bytes, struct holt_dag_message *out)
 
 /* --- Writing: what is here ---------------------------------------------------------------------------- */
 
+bool holt_dag_takes_encode(const struct holt_dag *dag, struct holt_writer *w) {
+  size_t count = dag->options.author_count;
+  if (count == 0 || count > HOLT_DAG_TAKES_MAX) return false;
+  holt_write_u8(w, HOLT_DAG_TAKES);
+  holt_write_u16(w, (uint16_t)count);
+  holt_write_bytes(w, dag->allowed, count * HOLT_DAG_KEY);
+  return true;
+}
+
 static void write_tip(const struct holt_dag *dag, uint32_t chain, bool is_forked, struct holt_writer *w) {
   const struct holt__dag_chain *c = &dag->chains[chain];
   holt_write_bytes(w, dag->authors[c->author].key, HOLT_DAG_KEY);
   holt_write_u64(w, c->tip);
   holt_write_bytes(w, c->tip_hash, HOLT_DAG_HASH);
-  holt_write_u8(w, is_forked && !HOLT_BUG(7));
+  uint8_t word = holt__dag_is_full_of(dag, c->author) ? HOLT_DAG_TIP_FULL : HOLT_DAG_TIP_FORKED;
+  holt_write_u8(w, is_forked && !HOLT_BUG(7) ? word : HOLT_DAG_TIP_ONLY);
 }
 
 static size_t begin_have(struct holt_writer *w, uint8_t flags) {

@@ -23,19 +23,25 @@
 enum holt_dag_message_type {
   HOLT_DAG_HAVE = 1,
   HOLT_DAG_WANT = 2,
-  HOLT_DAG_RUN = 3,         /* written by holt_dag_pack_*, read by holt_dag_run_read: both with this byte */
-  HOLT_DAG_HORIZON_TOLD = 4 /* then a horizon as entry.h makes and reads it */
+  HOLT_DAG_RUN = 3,          /* written by holt_dag_pack_*, read by holt_dag_run_read: both with this byte */
+  HOLT_DAG_HORIZON_TOLD = 4, /* then a horizon as entry.h makes and reads it */
+  HOLT_DAG_TAKES = 5         /* whose entries are taken, where not everybody's are */
 };
 
 #define HOLT_DAG_HAVE_MAX   4096 /* tips in one message: 300 KiB */
 #define HOLT_DAG_LOCATE_MAX 64   /* hashes in a WANT */
+#define HOLT_DAG_TAKES_MAX  4096 /* directories in a TAKES: 128 KiB */
+
+/* What is said of a tip's author in a HAVE. */
+enum { HOLT_DAG_TIP_ONLY = 0, HOLT_DAG_TIP_FORKED = 1, HOLT_DAG_TIP_FULL = 2 /* takes no further branch */ };
 
 enum { HOLT_DAG_HAVE_BEGIN = 1, HOLT_DAG_HAVE_END = 2 }; /* a full one: first, last message; none: news */
 
 struct holt_dag_message {
   uint8_t type;
   uint8_t flags; /* of a HAVE */
-  /* Borrowed. HAVE: tips, as refs with a byte behind each, 1: forked. WANT: numbers with hashes. */
+  /* Borrowed. HAVE: tips, as refs with a byte behind each (HOLT_DAG_TIP_). WANT: numbers with hashes. TAKES:
+   * keys of directories. */
   uint32_t count;
   const uint8_t *tips;
   struct holt_dag_ref ref; /* of a WANT */
@@ -44,6 +50,10 @@ struct holt_dag_message {
 /* Bounded; HOLT_EPROTOCOL for anything that is not exactly one message. `out` borrows from `bytes`. A RUN is
  * only recognised: holt_dag_run_read, off the loop, does the work. */
 int holt_dag_message_decode(struct holt_buf bytes, struct holt_dag_message *out);
+
+/* Whose entries are taken here: to be told before what is here. False: everybody's, or there are more than
+ * HOLT_DAG_TAKES_MAX. */
+bool holt_dag_takes_encode(const struct holt_dag *dag, struct holt_writer *w);
 
 /* What we have, in as many messages as it takes. Begin with *chain 0 and call until it returns false: each
  * call appends one message to `w`. */
@@ -66,6 +76,9 @@ struct holt_dag_link; /* opaque */
 struct holt_dag_link *holt_dag_link_new(struct holt_dag *dag, uint64_t source);
 void holt_dag_link_free(struct holt_dag_link *link);
 
+/* The other takes entries of these directories only. Of other authors it lacks the opening, by which it sees
+ * that it need not ask for them when somebody names them. */
+void holt_dag_link_takes(struct holt_dag_link *link, const struct holt_dag_message *message);
 /* The other told what it has. After the last message of a full one it is ready, and *is_begun is set: put the
  * cursor to the first of holt_dag_link_lacks_from, and walk. Remembers at most 65,536 tips that are not here;
  * of what is beyond it may be sent more than it lacks. Errors of hash_at. */

@@ -28,6 +28,9 @@ struct holt_dag_link {
   uint32_t chain_cap;
   struct holt_map told; /* hash of the author's key: struct told */
   uint32_t told_count;
+  struct holt_map full; /* numbers + 1 of authors of whom it takes no further branch */
+  uint8_t *takes;       /* directories, sorted; NULL: all */
+  size_t take_count;
   struct holt_dag_ref *wants;
   size_t want_count, want_cap;
   struct holt_dag_range ranges[RANGES_MAX]; /* a ring */
@@ -51,6 +54,7 @@ static void forget_told(struct holt_dag_link *link) {
       free(t);
     }
   holt_map_free(&link->told);
+  holt_map_free(&link->full);
   link->told_count = 0;
 }
 
@@ -61,7 +65,33 @@ void holt_dag_link_free(struct holt_dag_link *link) {
   free(link->holds);
   free(link->limit);
   free(link->wants);
+  free(link->takes);
   free(link);
+}
+
+/* --- What it does not want ---------------------------------------------------------------------------- */
+
+static int by_key(const void *a, const void *b) {
+  return memcmp(a, b, HOLT_DAG_KEY);
+}
+
+void holt_dag_link_takes(struct holt_dag_link *link, const struct holt_dag_message *m) {
+  HOLT_ASSERT(m->type == HOLT_DAG_TAKES);
+  link->take_count = m->count;
+  link->takes = holt_realloc(link->takes, m->count * (size_t)HOLT_DAG_KEY);
+  memcpy(link->takes, m->tips, m->count * (size_t)HOLT_DAG_KEY);
+  qsort(link->takes, link->take_count, HOLT_DAG_KEY, by_key);
+}
+
+/* It would refuse this: an author that may not write there, but for the opening; one branch too many. */
+static bool is_unwanted(const struct holt_dag_link *link, uint32_t chain, uint64_t number) {
+  uint32_t author = link->dag->chains[chain].author;
+  const uint8_t *directory = link->dag->authors[author].directory;
+  if (link->takes != NULL && number > 1 &&
+      bsearch(directory, link->takes, link->take_count, HOLT_DAG_KEY, by_key) == NULL)
+    return true;
+  return link->full.count > 0 && (chain >= link->chain_cap || link->known[chain] == 0) &&
+         holt_map_get(&link->full, (uint64_t)author + 1) != NULL;
 }
 
 /* --- Of each chain ------------------------------------------------------------------------------------ */
@@ -163,13 +193,15 @@ static void ask(struct holt_dag_link *link, uint32_t author, struct told *t) {
   link->wants[link->want_count++] = t->ref;
 }
 
-static int hear_tip(struct holt_dag_link *link, const struct holt_dag_ref *ref, bool is_forked) {
+static int hear_tip(struct holt_dag_link *link, const struct holt_dag_ref *ref, uint8_t word) {
   struct holt_dag *dag = link->dag;
+  bool is_forked = word != HOLT_DAG_TIP_ONLY;
   uint32_t author = holt__dag_author_of(dag, ref->author), chain;
   if (author == HOLT__DAG_NONE || !dag->authors[author].has_opening) {
     note(link, ref, is_forked);
     return 0;
   }
+  if (word == HOLT_DAG_TIP_FULL) holt_map_set(&link->full, (uint64_t)author + 1, link);
   int rc = holt__dag_find_in(dag, author, ref->number, ref->hash, &chain);
   if (rc == 0) has(link, chain, ref->number);
   if (rc != HOLT_ENOTFOUND) return rc;
@@ -178,6 +210,8 @@ static int hear_tip(struct holt_dag_link *link, const struct holt_dag_ref *ref, 
     has(link, dag->authors[author].chain, 1);
     return 0;
   }
+  /* On a branch too many; or it is ahead, then what is missing comes by itself. */
+  if (holt__dag_is_full_of(dag, author)) return 0;
   struct told *t = note(link, ref, is_forked);
   if (t) ask(link, author, t);
   return 0;
@@ -202,7 +236,7 @@ int holt_dag_link_have(struct holt_dag_link *link, const struct holt_dag_message
     struct holt_dag_ref ref;
     const uint8_t *at = m->tips + (size_t)i * TIP_BYTES;
     holt_dag_ref_read(at, &ref);
-    int rc = hear_tip(link, &ref, at[HOLT_DAG_REF] == 1);
+    int rc = hear_tip(link, &ref, at[HOLT_DAG_REF]);
     if (rc) return rc;
   }
   if (!(m->flags & HOLT_DAG_HAVE_END) || !link->is_receiving) return 0;
@@ -226,7 +260,7 @@ static int settle(struct holt_dag_link *link, uint32_t author) {
       int rc = holt__dag_find_in(link->dag, author, t->ref.number, t->ref.hash, &chain);
       if (rc == 0) has(link, chain, t->ref.number);
       if (rc != 0 && rc != HOLT_ENOTFOUND) failed = rc;
-      is_gone = rc == 0 || t->ref.number <= a->horizon;
+      is_gone = rc == 0 || t->ref.number <= a->horizon || holt__dag_is_full_of(link->dag, author);
       if (!is_gone && rc == HOLT_ENOTFOUND) ask(link, author, t);
     }
     if (is_gone) {
@@ -275,6 +309,7 @@ bool holt_dag_link_lacks(const struct holt_dag_link *link, uint32_t chain, uint6
   const struct holt__dag_chain *c = &link->dag->chains[chain];
   if (!link->is_ready || number <= known_of(link, chain)) return false;
   if (number > 1 && number <= link->dag->authors[c->author].horizon) return false;
+  if (is_unwanted(link, chain, number)) return false;
   return !is_unsettled(link, c->author);
 }
 
@@ -295,7 +330,8 @@ bool holt_dag_link_holds(const struct holt_dag_link *link, uint32_t chain, uint6
 bool holt_dag_link_is_in_step(const struct holt_dag_link *link) {
   if (!link->is_ready) return false;
   for (uint32_t id = 0; id < link->dag->chain_count; id++)
-    if (!holt__dag_is_buried(link->dag, id) && !holt_dag_link_holds(link, id, link->dag->chains[id].tip))
+    if (!holt__dag_is_buried(link->dag, id) && !is_unwanted(link, id, UINT64_MAX) &&
+        !holt_dag_link_holds(link, id, link->dag->chains[id].tip))
       return false;
   return true;
 }

@@ -28,6 +28,7 @@ struct verdict {
   enum holt_dag_outcome outcome;
   enum holt_dag_reason reason;
   struct holt_dag_ref missing;
+  bool is_again;
 };
 
 static bool refuse(struct verdict *v, enum holt_dag_reason reason) {
@@ -71,7 +72,8 @@ static bool may_write(struct holt_dag *dag, const struct holt_dag_run *run, uint
   if (run->first == 1) directory = run->certificate->directory;
   if (directory == NULL && author != HOLT__DAG_NONE && dag->authors[author].has_opening)
     directory = dag->authors[author].directory;
-  if (directory == NULL) return is_barred(dag, run->author) ? refuse(v, HOLT_DAG_NOT_ALLOWED) : true;
+  v->is_again = is_barred(dag, run->author);
+  if (directory == NULL) return v->is_again ? refuse(v, HOLT_DAG_NOT_ALLOWED) : true;
   if (holt__dag_is_allowed(dag, directory)) return true;
   bar(dag, run->author);
   return refuse(v, HOLT_DAG_NOT_ALLOWED);
@@ -159,7 +161,7 @@ static bool place_behind_prev(struct holt_dag *dag, const struct holt_dag_run *r
   if (rc != HOLT_ENOTFOUND) return refuse(v, HOLT_DAG_STORE);
   const struct holt_dag_ref *told = holt__dag_told_by(dag, source, run->author);
   if (told == NULL || told->number != run->first - 1 || memcmp(told->hash, run->prev, HOLT_DAG_HASH) != 0)
-    return lack_prev(v, run);
+    return holt__dag_is_full_of(dag, p->author) ? refuse(v, HOLT_DAG_BRANCHES) : lack_prev(v, run);
   p->is_cut = true;
   return true;
 }
@@ -229,6 +231,7 @@ static bool parent_is_here(struct holt_dag *dag, const struct holt_dag_ref *ref,
     struct holt__dag_author *a = &dag->authors[author];
     if (ref->number <= a->horizon) return true;
     if (a->has_opening && !holt__dag_is_allowed(dag, a->directory)) return true;
+    if (holt__dag_is_full_of(dag, author)) return true; /* it may lie on a branch that is not kept */
   }
   if (is_barred(dag, ref->author) || is_excused(dag, author, ref, source)) return true;
   if (HOLT_BUG(3)) return true;
@@ -332,6 +335,10 @@ static void look_at(struct holt_dag *dag, const struct holt_dag_run *run, uint64
     refuse(v, HOLT_DAG_FULL);
     return;
   }
+  if (p.chain == HOLT__DAG_NONE && p.author != HOLT__DAG_NONE && holt__dag_is_full_of(dag, p.author)) {
+    refuse(v, HOLT_DAG_BRANCHES);
+    return;
+  }
   if (!parents_are_here(dag, run, p.skip, source, v)) return;
   if (HOLT_BUG(4) && p.chain == HOLT__DAG_NONE && p.base != HOLT__DAG_NONE) { /* a fork is dropped */
     v->outcome = HOLT_DAG_DUPLICATE;
@@ -377,6 +384,7 @@ static void finish(struct holt_dag *dag, const struct verdict *v, struct holt_da
   *result = (struct holt_dag_result){.outcome = v->outcome,
                                      .reason = v->reason,
                                      .missing = v->missing,
+                                     .is_again = v->is_again && v->reason == HOLT_DAG_NOT_ALLOWED,
                                      .is_horizon_moved = dag->is_horizon_moved && !HOLT_BUG(15),
                                      .admitted = dag->admitted,
                                      .admitted_count = dag->admitted_count,
@@ -398,6 +406,7 @@ void holt_dag_offer(struct holt_dag *dag, const struct holt_dag_run *run, uint64
     dag->status.penned++;
   }
   dag->status.refused += v.outcome == HOLT_DAG_REFUSED;
+  dag->status.branches_refused += v.reason == HOLT_DAG_BRANCHES;
   dag->status.duplicates += v.outcome == HOLT_DAG_DUPLICATE;
   if (v.reason == HOLT_DAG_NOT_ALLOWED) wake(dag, run->author);
   finish(dag, &v, result);

@@ -45,6 +45,8 @@ static void tell_horizons(struct holt_journal *j, struct holt__exchange *x) {
 static void tell_all(struct holt_journal *j, struct holt__exchange *x) {
   uint32_t chain = 0;
   tell_horizons(j, x);
+  begin_message(j, 0);
+  if (holt_dag_takes_encode(j->dag, &j->out)) post(j, x);
   begin_message(j, x->asks ? ASKS : 0);
   while (holt_dag_have_all(j->dag, &chain, &j->out)) {
     post(j, x);
@@ -308,6 +310,8 @@ void holt__exchange_message(struct holt_journal *j, struct holt__station *statio
   } else if (rc == 0 && message.type == HOLT_DAG_WANT) {
     rc = holt_dag_link_asked(x->link, &message);
     if (rc == HOLT_ENOTFOUND || rc == HOLT_EFULL) rc = 0; /* it asks again, or another */
+  } else if (rc == 0 && message.type == HOLT_DAG_TAKES) {
+    holt_dag_link_takes(x->link, &message);
   } else if (rc == 0 && message.type == HOLT_DAG_RUN) {
     take_run(j, station, body, number);
   } else if (rc == 0) {

@@ -191,6 +191,7 @@ struct holt_journal_status {
   uint64_t first, next;                   /* positions */
   uint64_t entries, bytes;                /* kept here; bytes on the disk */
   uint64_t emitted, received, duplicates; /* since the start */
+  uint64_t branches_refused;              /* runs that would have begun one branch too many of their author */
   uint64_t refused, penned, pen_evicted, forks, damaged, commits;
   uint32_t holders, holders_in_step; /* linked now; of these with all that we have */
   bool is_full;                      /* the disk is */

@@ -221,6 +221,7 @@ void holt_journal_status(struct holt_journal *j, struct holt_journal_status *out
   out->bytes = holt_kv_size_bytes(j->all->kv);
   out->penned = dag.pen_runs;
   out->pen_evicted = dag.evicted;
+  out->branches_refused = dag.branches_refused;
   out->is_full = j->is_full;
   HOLT_LIST_EACH(&j->exchanges, at, next) {
     const struct holt__exchange *x = HOLT_CONTAINER(at, struct holt__exchange, node);

@@ -346,7 +346,7 @@ static void offer(struct holt_journal *j, struct holt__inbound *inbound) {
   if (result.outcome == HOLT_DAG_REFUSED && result.reason == HOLT_DAG_STORE) {
     holt__damages_look(j, &inbound->run); /* not its fault: what is damaged here stood in the way */
     holt__journals_look_damage(j);
-  } else if (result.outcome == HOLT_DAG_REFUSED) {
+  } else if (result.outcome == HOLT_DAG_REFUSED && !result.is_again) {
     struct holt_err err;
     j->counts.refused++;
     holt_err_set(&err, HOLT_EPROTOCOL, "journal '%s': entries that %s sent were refused: %s", j->name,

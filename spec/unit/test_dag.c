@@ -306,6 +306,43 @@ static void there_is_an_end_to_authors_and_branches(void **state) {
   shelf_close(&s);
 }
 
+/* An author forks without end: so many branches are kept, with the proof, and go on; no other author is held
+ * up by the rest. */
+static void of_an_author_only_so_many_branches_are_kept(void **state) {
+  (void)state;
+  struct shelf s;
+  struct lab_writer a = lab_writer(1), b = lab_writer(2), branches[7];
+  struct holt_dag_ref first, second;
+  struct holt_dag_want want;
+  shelf_open(&s);
+  s.options.branches_max = 4;
+  struct holt_dag_run *opening = opens(&a), *runs[7], *others = opens(&b);
+  give(&s, opening, 1);
+  give(&s, writes(&a, 2), 1);
+  for (int i = 0; i < 7; i++) {
+    char text[8];
+    snprintf(text, sizeof text, "%d", i);
+    branches[i] = a;
+    runs[i] = fresh();
+    lab_write(&branches[i], runs[i], 2, text, NULL, 0);
+    if (i < 4)
+      assert_int_equal(give(&s, runs[i], 1), HOLT_DAG_ADMITTED);
+    else
+      assert_refused(&s, runs[i], HOLT_DAG_BRANCHES);
+  }
+  assert_int_equal(status_of(&s).chains, 4);
+  assert_int_equal(status_of(&s).branches_refused, 3);
+  assert_int_equal(holt_dag_fork(s.dag, 1, &first, &second), 0);
+  assert_memory_equal(first.hash, runs[1]->items[0].hash, HOLT_DAG_HASH);
+  assert_int_equal(give(&s, writes(&branches[2], 1), 1), HOLT_DAG_ADMITTED); /* one that is kept goes on */
+  assert_refused(&s, writes(&branches[6], 1), HOLT_DAG_BRANCHES);            /* not the pen */
+  give(&s, others, 1);
+  assert_int_equal(give(&s, names(&b, &branches[5]), 1), HOLT_DAG_ADMITTED); /* who named it is taken */
+  assert_false(holt_dag_next_want(s.dag, &want));
+  assert_int_equal(status_of(&s).pen_runs, 0);
+  shelf_close(&s);
+}
+
 static void a_store_that_fails_changes_nothing(void **state) {
   (void)state;
   struct shelf s;
@@ -647,6 +684,7 @@ int main(void) {
       TEST(a_parent_on_another_branch_is_missing),
       TEST(others_than_the_listed_are_refused_and_not_demanded),
       TEST(there_is_an_end_to_authors_and_branches),
+      TEST(of_an_author_only_so_many_branches_are_kept),
       TEST(a_store_that_fails_changes_nothing),
       TEST(heads_are_what_nobody_has_named),
       TEST(of_many_heads_64_are_given_one_of_each_author),

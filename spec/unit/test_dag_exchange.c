@@ -280,6 +280,92 @@ static void thousands_of_authors_are_told_in_pieces(void **state) {
   shelf_close(&s);
 }
 
+/* Two holders that kept other branches of an author who has too many: neither asks nor sends for ever. */
+static void branches_that_are_too_many_are_not_asked_for(void **state) {
+  (void)state;
+  struct shelf x, y;
+  struct lab_writer a = lab_writer(1);
+  struct holt_dag_ref ref;
+  struct holt_dag_run *opening = opens(&a), *runs[4], *last = NULL;
+  struct lab_writer at[4];
+  shelf_open(&x);
+  shelf_open(&y);
+  x.options.branches_max = y.options.branches_max = 3;
+  give(&x, opening, 1);
+  give(&y, opening, 1);
+  for (int i = 0; i < 4; i++) {
+    char text[8];
+    snprintf(text, sizeof text, "%d", i);
+    at[i] = a;
+    runs[i] = fresh();
+    lab_write(&at[i], runs[i], 1, text, NULL, 0);
+    if (i != 3) assert_int_equal(give(&x, runs[i], 1), HOLT_DAG_ADMITTED); /* 0 1 2 */
+    if (i != 2) assert_int_equal(give(&y, runs[i], 1), HOLT_DAG_ADMITTED); /* 0 1 3 */
+  }
+  last = writes(&at[0], 5);
+  give(&y, last, 1); /* y is ahead on a branch that both have */
+  struct holt_dag_link *at_x = holt_dag_link_new(x.dag, 5), *at_y = holt_dag_link_new(y.dag, 6);
+  tell_all(&y, at_x);
+  tell_all(&x, at_y);
+  assert_false(holt_dag_link_next_want(at_x, &ref));
+  assert_false(holt_dag_link_next_want(at_y, &ref));
+  assert_int_equal(holt_dag_link_lacks_from(at_x, 2), 0); /* y would refuse it */
+  assert_int_equal(holt_dag_link_lacks_from(at_y, 2), 0);
+  assert_int_equal(holt_dag_link_lacks_from(at_y, 0), 3); /* what both have goes on */
+  assert_true(holt_dag_link_is_caught_up(at_x));
+  assert_true(holt_dag_link_is_in_step(at_x)); /* as far as can be */
+  assert_int_equal(give(&x, last, 1), HOLT_DAG_ADMITTED);
+  holt_dag_link_free(at_x);
+  holt_dag_link_free(at_y);
+  shelf_close(&x);
+  shelf_close(&y);
+}
+
+/* Who takes entries of some directories only is sent no others, but for openings. */
+static void what_the_other_does_not_take_is_not_sent(void **state) {
+  (void)state;
+  struct shelf x, y;
+  struct lab_writer good = lab_writer(1), bad = lab_writer(2);
+  struct holt_writer w = {0};
+  struct holt_dag_message m;
+  shelf_open(&x);
+  shelf_open(&y);
+  assert_false(holt_dag_takes_encode(dag_of(&x), &w)); /* takes all */
+  y.options.authors = (const uint8_t(*)[HOLT_DAG_KEY])good.directory.public;
+  y.options.author_count = 1;
+  struct holt_dag_run *g = opens(&good), *b = opens(&bad);
+  give(&x, g, 1);
+  give(&x, b, 1);
+  give(&x, writes(&good, 3), 1);
+  give(&x, writes(&bad, 3), 1);
+  struct holt_dag_link *link = holt_dag_link_new(x.dag, 5);
+  assert_true(holt_dag_takes_encode(dag_of(&y), &w));
+  assert_int_equal(holt_dag_message_decode(holt_buf(w.data, w.len), &m), 0);
+  holt_dag_link_takes(link, &m);
+  tell_all(&y, link);
+  assert_int_equal(holt_dag_link_lacks_from(link, 0), 1);
+  assert_int_equal(holt_dag_link_lacks_from(link, 1), 1); /* so that it knows whom not to ask for */
+  holt_dag_link_sent(link, 1, 1);
+  assert_int_equal(holt_dag_link_lacks_from(link, 1), 0);
+  assert_false(holt_dag_link_lacks(link, 1, 3));
+  assert_int_equal(give(&y, b, 6), HOLT_DAG_REFUSED);
+  assert_false(y.last.is_again);
+  assert_int_equal(give(&y, b, 6), HOLT_DAG_REFUSED);
+  assert_true(y.last.is_again);
+  give(&y, g, 6);
+  assert_int_equal(give(&y, names(&good, &bad), 6), HOLT_DAG_PENNED); /* it follows what is not here yet */
+  tell_all(&y, link);
+  assert_false(holt_dag_link_is_in_step(link));
+  assert_int_equal(holt_dag_link_lacks_from(link, 0), 2);
+  assert_int_equal(holt_dag_link_lacks_from(link, 1), 1); /* again, with the next connection: just that */
+  for (size_t cut = 0; cut < w.len; cut++)
+    assert_int_equal(holt_dag_message_decode(holt_buf(w.data, cut), &m), HOLT_EPROTOCOL);
+  holt_dag_link_free(link);
+  holt_writer_free(&w);
+  shelf_close(&x);
+  shelf_close(&y);
+}
+
 static void a_message_is_exact(void **state) {
   (void)state;
   struct shelf s;
@@ -321,6 +407,8 @@ int main(void) {
       TEST(what_is_asked_for_is_bounded),
       TEST(below_the_horizon_only_the_opening_is_sent),
       TEST(thousands_of_authors_are_told_in_pieces),
+      TEST(branches_that_are_too_many_are_not_asked_for),
+      TEST(what_the_other_does_not_take_is_not_sent),
       TEST(a_message_is_exact),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
