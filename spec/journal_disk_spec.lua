@@ -131,3 +131,180 @@ describe("a journal's disk", function()
     assert.same(6000, a:eval("return #numbers()"))
   end)
 end)
+
+-- --- No room --------------------------------------------------------------------------------------------------------
+
+-- A file system of its own that nobody else sees, and a copy of the folder once the node has ended, however it did.
+local ROOMY = [[#!/bin/sh
+for a in "$@"; do case "$a" in --data=*) data=${a#--data=};; esac; done
+mkdir -p "$data"
+export LD_PRELOAD= DATA="$data" PROGRAM="%s"
+exec unshare %s sh -c 'mount -t tmpfs -o size=24m none "$DATA" && {
+  "$PROGRAM" "$@" & pid=$!; trap "kill $pid" TERM; wait $pid; wait $pid; rm -f "$DATA/filler"; cp -r "$DATA" "$DATA.kept"; }' sh "$@"
+]]
+
+local function unshare()
+  for _, flags in ipairs({ "-m", "-rm" }) do
+    if os.execute(("unshare %s sh -c 'mount -t tmpfs -o size=1m none /tmp' >/dev/null 2>&1"):format(flags)) then
+      return flags
+    end
+  end
+end
+
+local FULL = "KEEP = nil\n" .. SCRIPT .. [[
+data = os.getenv("DATA")
+errors, told = {}, 0
+log.events:on("disk_error", function(err) told = told + 1 end)
+function fill() -- everything that is left
+  filler = io.open(data .. "/filler", "w")
+  filler:setvbuf("no")
+  for _, size in ipairs { 65536, 4096, 512, 1 } do
+    repeat until not filler:write(("x"):rep(size))
+  end
+end
+function empty()
+  filler:close()
+  os.remove(data .. "/filler")
+end
+kept = {}
+function emit(n) -- its code, or true and a note that it was acknowledged
+  local hash, err = log:emit("B", { n = n, text = text })
+  if hash then kept[#kept + 1] = n end
+  return hash and true or err.code
+end
+]]
+
+describe("a journal on a full disk", function()
+  nodes.guard(before_each, after_each)
+
+  it("refuses in words, goes on reading, goes on writing with room, and loses nothing it has acknowledged", function()
+    local flags = unshare()
+    if not flags then
+      return pending("no small file system can be mounted here: neither as root nor by unshare -rm")
+    end
+    local data = nodes.folder() .. "/small"
+    local executable = nodes.executable
+    nodes.executable = nodes.write("roomy.sh", ROOMY:format(executable, flags))
+    os.execute("chmod +x " .. nodes.executable)
+    local ok, a = pcall(nodes.start, { name = "a", listen = false, script = FULL, flags = { "--data=" .. data } })
+    nodes.executable = executable
+    assert(ok, a)
+    for i = 1, 20 do
+      assert.is_true(a:eval(("return emit(%d)"):format(i)))
+    end
+    a:eval("fill()")
+    local refused = 0
+    for i = 21, 60 do -- a few may fit into pages that are there
+      local outcome = a:eval(("return emit(%d)"):format(i))
+      if outcome ~= true then
+        assert.same("disk_full", outcome)
+        refused = refused + 1
+      end
+    end
+    assert.is_true(refused > 20)
+    assert.same(1, a:eval("return told"))
+    assert.is_true(a:eval("return log:stats().disk_full"))
+    local before = a:eval("return kept")
+    local read = a:eval("local l = {} for e in log:read { filter = 'B' } do l[#l + 1] = e.payload.n end return l")
+    assert.same(before, read)
+    assert.is_true(a:eval("return (log:verify())"))
+    local _, refusal = a:eval("local ok, err = log:compact() return ok, err and err.code")
+    assert.is_true(refusal == "disk_full")
+    a:eval("empty()")
+    a:wait_for("emit(100) == true")
+    assert.is_false(a:eval("return log:stats().disk_full"))
+    a:eval("for i = 101, 120 do emit(i) end fill() for i = 121, 160 do emit(i) end")
+    local acknowledged = a:eval("return kept")
+    pcall(a.eval, a, "os.execute('kill -9 $PPID')", 5)
+    a:wait()
+    local b = nodes.start({ name = "a", listen = false, script = "KEEP = nil\n" .. SCRIPT, flags = { "--data", data .. ".kept" } })
+    assert.same(acknowledged, b:eval("local l = {} for e in log:read { filter = 'B' } do l[#l + 1] = e.payload.n end return l"))
+    assert.is_true(b:eval("return (log:verify())"))
+  end)
+end)
+
+-- --- Clocks ---------------------------------------------------------------------------------------------------------
+
+local FAKETIME = "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1"
+
+describe("a journal whose clock jumps", function()
+  nodes.guard(before_each, after_each)
+
+  local function set_clock(offset)
+    nodes.write("clock.new", offset .. "\n")
+    assert(os.rename(nodes.folder() .. "/clock.new", nodes.folder() .. "/clock"))
+  end
+
+  local CLOCK = "KEEP = nil\n" .. SCRIPT .. [[
+    handled = {}
+    log:on("A", function(message) handled[#handled + 1] = message.n end)
+    function times(where)
+      local list = {}
+      for entry in log:read { filter = "A", from = where } do list[#list + 1] = { entry.payload.n, entry.time } end
+      return list
+    end
+  ]]
+
+  -- What reading from a time must give: all from the first entry on that has it or a later one.
+  local function expected(all, time)
+    for i, item in ipairs(all) do
+      if item[2] >= time then
+        return table.move(all, i, #all, 1, {})
+      end
+    end
+    return {}
+  end
+
+  it("keeps the order of its entries, tells their times as the clock had them, and finds each time", function()
+    local probe = io.open(FAKETIME)
+    local preload = os.getenv("LD_PRELOAD")
+    if not probe or (preload and preload ~= "") then
+      if probe then
+        probe:close()
+      end
+      return pending("libfaketime is not there (scripts/setup), or a sanitizer is in its place")
+    end
+    probe:close()
+    set_clock("+0")
+    local env = {
+      LD_PRELOAD = FAKETIME,
+      FAKETIME_TIMESTAMP_FILE = nodes.folder() .. "/clock",
+      FAKETIME_NO_CACHE = "1",
+      FAKETIME_DONT_FAKE_MONOTONIC = "1",
+    }
+    local a = nodes.start({ name = "a", env = env, flags = { "--data", nodes.folder() .. "/a" }, script = CLOCK })
+    local b = nodes.start({ name = "b", connect = { a }, listen = false, flags = { "--data", nodes.folder() .. "/b" }, script = CLOCK })
+    b:wait_links(1)
+    local n = 0
+    local function write(node, count)
+      for _ = 1, count do
+        n = n + 1
+        assert.is_truthy(node:eval(("return log:emit('A', { n = %d }, { holders = 1 })"):format(n)))
+      end
+    end
+    write(a, 3)
+    for _, offset in ipairs({ "+2d", "-5d", "+0", "+3600", "-3600" }) do
+      set_clock(offset)
+      write(a, 3)
+      write(b, 2)
+    end
+    a:stop()
+    a:restart() -- while its clock is behind what it wrote
+    b:wait_links(1)
+    write(a, 2)
+    write(b, 1)
+    for _, node in ipairs({ a, b }) do
+      node:wait_for(("#times() == %d"):format(n))
+      local all = node:eval("return times()")
+      for i, item in ipairs(all) do
+        assert.same(i, item[1]) -- each waited for the other, so the order is one
+        assert.same(expected(all, item[2]), node:eval(("return times { time = %.3f }"):format(item[2])))
+      end
+      assert.is_true(all[4][2] - all[3][2] > 1.9 * 86400)
+      assert.is_true(all[9][2] - all[4][2] < -6.9 * 86400)
+      assert.is_true(node:eval("return (log:verify())"))
+    end
+    assert.same(n, b:eval("return #handled"))
+    assert.same({}, a:eval("return times { time = os.time() + 30 * 86400 }"))
+  end)
+end)

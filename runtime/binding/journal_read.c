@@ -1,5 +1,6 @@
 /* journal_read.c - entries of a journal as tables of Lua, and waiting for the next one. Nothing of a journal
  * lies in memory between two reads. */
+#include <math.h>
 #include <string.h>
 
 #include "base/assert.h"
@@ -237,7 +238,8 @@ static int l_journal_find_time(lua_State *L) {
   struct lua_journal *journal = holt__open_journal(L);
   if (journal == NULL) return 2;
   lua_Number seconds = luaL_checknumber(L, 2);
-  uint64_t ms = seconds <= 0 ? 0 : seconds > 9e15 ? UINT64_MAX / 2 : (uint64_t)(seconds * 1000.0);
+  /* Up to the next millisecond, but not for what an entry's own time loses as a number of seconds. */
+  uint64_t ms = seconds <= 0 ? 0 : seconds > 9e15 ? UINT64_MAX / 2 : (uint64_t)ceil(seconds * 1000.0 - 0.01);
   lua_pushinteger(L, (lua_Integer)holt_journal_find_time(journal->journal, ms));
   return 1;
 }

@@ -94,6 +94,12 @@ struct holt_dag_entry {
   struct holt_buf payload;
 };
 
+/* The time in the bytes of an entry, which decode. */
+static inline uint64_t holt_dag_entry_time(struct holt_buf entry) {
+  const uint8_t *parents = entry.data + HOLT_DAG_HEAD;
+  return holt_get_u64(parents + 1 + (size_t)parents[0] * HOLT_DAG_REF);
+}
+
 static inline void holt_dag_entry_parent(const struct holt_dag_entry *entry, uint32_t i,
                                          struct holt_dag_ref *out) {
   holt_dag_ref_read(entry->parents + (size_t)i * HOLT_DAG_REF, out);

@@ -16,7 +16,7 @@
 
 enum { IS_SIGNED = 1, IS_KEPT = 2 };
 enum { MARK_ENTRIES = 4096, MARK_BYTES = 1 << 20, MARK_MS = 10000 };
-enum { STATE_BYTES = 69 };
+enum { STATE_BYTES = 77, STATE_BYTES_BEFORE = 69, MARK_VALUE = 24 };
 
 /* --- Keys and values ---------------------------------------------------------------------------------- */
 
@@ -345,6 +345,7 @@ static int put_mark(struct holt_book *book, uint64_t time_ms) {
   book->buffer.len = 0;
   holt_write_u64(&book->buffer, d->time_ms);
   holt_write_u64(&book->buffer, d->bytes);
+  holt_write_u64(&book->buffer, d->highest_ms);
   return holt__book_put(book, book->state, mark_key(key, d->next), false);
 }
 
@@ -369,6 +370,7 @@ static int append_one(struct holt_book *book, const struct holt_book_entry *entr
   if (rc != 0) return rc;
   add_fresh(book, entry->hash, d->next);
   d->bytes += book->buffer.len;
+  if (entry->time_ms > d->highest_ms) d->highest_ms = entry->time_ms;
   d->has_last = true;
   d->last_chain = entry->chain;
   d->last_number = entry->number;
@@ -399,6 +401,49 @@ int holt_book_mend(struct holt_book *book, const struct holt_book_entry *entry) 
   return holt__book_put(book, book->log, holt__book_log_key(key, entry->arrival), false);
 }
 
+/* The last mark at or before `arrival`: 0 and HOLT_ENOTFOUND when there is none. */
+static int mark_before(const struct holt_book *book, struct holt_kv_cursor *cursor, uint64_t arrival,
+                       uint64_t *mark, uint64_t *highest_ms) {
+  uint8_t into[9];
+  struct holt_buf key, value;
+  (void)book;
+  int rc = holt_kv_seek_back(cursor, mark_key(into, arrival), &key, &value);
+  while (rc == 0 && key.len == 9 && key.data[0] == 't') {
+    *mark = holt__book_get_big(key.data + 1, 8);
+    if (holt__book_check(key, &value) == 0 && value.len == MARK_VALUE) {
+      *highest_ms = holt_get_u64(value.data + 16);
+      return 0;
+    }
+    rc = holt_kv_prev(cursor, &key, &value); /* damaged: the one before it says less, and nothing wrong */
+  }
+  return rc == 0 ? HOLT_ENOTFOUND : rc;
+}
+
+int holt_book_find_time(const struct holt_book *book, struct holt_kv_txn *txn, uint64_t time_ms,
+                        uint64_t *from) {
+  struct holt_kv_cursor *cursor;
+  uint64_t low = book->now.first, high = book->now.next;
+  *from = low;
+  int rc = holt_kv_cursor_open(txn, book->state, &cursor);
+  if (rc != 0) return rc;
+  while (rc == 0 && high - low > 1) { /* marks up to *from are too early, those from high on are not */
+    uint64_t middle = low + (high - low) / 2, mark, highest_ms;
+    rc = mark_before(book, cursor, middle, &mark, &highest_ms);
+    if (rc == HOLT_ENOTFOUND) rc = mark = 0;
+    if (rc != 0) break;
+    if (mark <= *from) {
+      low = middle;
+    } else if (highest_ms < time_ms) {
+      *from = mark;
+      low = middle;
+    } else {
+      high = mark;
+    }
+  }
+  holt_kv_cursor_close(cursor);
+  return rc == HOLT_ECORRUPT ? 0 : rc;
+}
+
 int holt__book_put_state(struct holt_book *book) {
   const struct holt_book_state *d = &book->draft;
   struct holt_writer *w = &book->buffer;
@@ -413,6 +458,7 @@ int holt__book_put_state(struct holt_book *book) {
   holt_write_u8(w, d->has_last);
   holt_write_u32(w, d->last_chain);
   holt_write_u64(w, d->last_number);
+  holt_write_u64(w, d->highest_ms);
   HOLT_ASSERT(w->len == STATE_BYTES);
   return holt__book_put(book, book->state, holt_buf_text("s"), false);
 }
@@ -459,7 +505,9 @@ static int read_state(struct holt_book *book, struct holt_kv_txn *txn) {
   struct holt_buf value;
   *now = (struct holt_book_state){.first = 1, .next = 1, .indexed = 1, .next_run = 1};
   int rc = holt__book_get(txn, book->state, holt_buf_text("s"), &value);
-  if (rc == HOLT_ECORRUPT || rc == HOLT_ENOTFOUND || value.len != STATE_BYTES) return guess_state(book, txn);
+  if (rc == HOLT_ECORRUPT || rc == HOLT_ENOTFOUND ||
+      (value.len != STATE_BYTES && value.len != STATE_BYTES_BEFORE))
+    return guess_state(book, txn);
   if (rc != 0) return rc;
   struct holt_reader r = holt_reader(value);
   now->first = holt_read_u64(&r);
@@ -472,6 +520,7 @@ static int read_state(struct holt_book *book, struct holt_kv_txn *txn) {
   now->has_last = holt_read_u8(&r) != 0;
   now->last_chain = holt_read_u32(&r);
   now->last_number = holt_read_u64(&r);
+  now->highest_ms = holt_read_u64(&r);
   return now->first == 0 || now->first > now->next ? HOLT_ECORRUPT : 0;
 }
 

@@ -68,6 +68,7 @@ struct holt_book_entry {
   uint64_t arrival;
   uint32_t chain;
   uint64_t number;
+  uint64_t time_ms; /* for appending: the author's, for holt_book_find_time */
   struct holt_buf bytes;
   const uint8_t *signature; /* HOLT_BOOK_SIGNATURE bytes, or NULL */
   const uint8_t *hash;      /* for appending: HOLT_BOOK_HASH bytes; NULL in what was read */
@@ -91,6 +92,12 @@ bool holt_book_is_missing(const struct holt_book *book, struct holt_kv_txn *txn,
 /* What stood at `arrival`, whose entry is damaged, by its neighbours and the index; slow. HOLT_ENOTFOUND. */
 int holt_book_identify(const struct holt_book *book, struct holt_kv_txn *txn, uint64_t arrival,
                        uint32_t *chain, uint64_t *number);
+
+/* An arrival, `*from`, before which no entry has a time_ms of at least this. The first one that has is at
+ * most some 4,096 entries (or 1 MiB, or 10 seconds) behind it, unless one that was dropped had a later time.
+ * HOLT_EIO. */
+int holt_book_find_time(const struct holt_book *book, struct holt_kv_txn *txn, uint64_t time_ms,
+                        uint64_t *from);
 
 /* Reading on in order of arrival; on the loop, in a transaction of its own: close it before the loop turns.
  */

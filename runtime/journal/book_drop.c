@@ -116,7 +116,7 @@ int holt_book_cut(const struct holt_book *book, struct holt_kv_txn *txn, uint64_
   if (rc != 0) return rc;
   for (rc = holt_kv_seek(cursor, holt_buf(first, 9), &key, &value);
        rc == 0 && key.len == 9 && key.data[0] == 't'; rc = holt_kv_next(cursor, &key, &value)) {
-    if (holt__book_check(key, &value) != 0 || value.len != 16) continue;
+    if (holt__book_check(key, &value) != 0 || value.len < 16) continue;
     uint64_t arrival = holt__book_get_big(key.data + 1, 8), time_ms = holt_get_u64(value.data);
     /* A clock that was set back must not make entries old, nor one that was ahead keep them for ever: marks
      * of the future say nothing, and none is older than one before it. */

@@ -7,7 +7,8 @@
  *               and rising by one, until another chain's stands between them
  *   NAME/hash   run (4), page (4) -> items of 12 bytes in order, crc
  *   NAME/state  'a' 'c' 'n' and a key: records. 'k' chain number: a log value, kept when it was dropped.
- *               't' arrival -> time in ms (8), bytes of all entries before (8), crc: marks.
+ *               't' arrival -> time in ms (8), bytes of all entries before (8), highest time_ms of all
+ *               entries before (8), crc: marks.
  *               's' -> the log's state. 'h' -> the runs of the hash index.
  *
  * crc: CRC-32C of key and value. */
@@ -42,6 +43,7 @@ struct holt_book_state {
   uint64_t dropped;            /* bytes of those dropped */
   uint64_t time_ms;            /* of the last mark */
   uint64_t mark, mark_bytes;   /* its arrival and bytes before it */
+  uint64_t highest_ms;         /* time_ms of all entries ever appended */
   bool has_last;               /* what the newest entry is */
   uint32_t last_chain;
   uint64_t last_number;

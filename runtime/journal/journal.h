@@ -159,8 +159,9 @@ int holt_journal_find(struct holt_journal *journal, const uint8_t hash[32], uint
  * key, if only one author begins so (HOLT_ECONTENDED). */
 int holt_journal_find_number(struct holt_journal *journal, struct holt_buf author, uint64_t number,
                              uint64_t *position);
-/* The position of the first entry whose time is at least `time_ms` (binary search over positions: exact where
- * the holders' clocks agree, close elsewhere). */
+/* The position of the first entry whose time is at least `time_ms`, whatever the clocks of its author and the
+ * others did; holt_journal_next when there is none. (Should an entry that retention dropped have had a time
+ * of the future, it is a binary search: exact where clocks agree, close elsewhere.) */
 uint64_t holt_journal_find_time(struct holt_journal *journal, uint64_t time_ms);
 
 /* Named cursors: positions kept with the journal. Moved in memory at once, on the disk with the next commit,

@@ -6,6 +6,8 @@
 #include "base/mem.h"
 #include "journal/journal_impl.h"
 
+enum { LOOK_FOR_TIME = 16384 /* entries looked at one by one behind a mark; a mark is at most 4,096 away */ };
+
 int holt__journal_record(struct holt_journal *j, enum holt_book_kind kind, const char *key,
                          struct holt_writer *out) {
   struct holt_kv_txn *txn;
@@ -173,8 +175,7 @@ static uint64_t time_at(struct holt_journal *j, uint64_t position) {
   return rc == 0 ? entry.time_ms : UINT64_MAX;
 }
 
-uint64_t holt_journal_find_time(struct holt_journal *j, uint64_t time_ms) {
-  uint64_t low = holt_journal_first(j), high = holt_journal_next(j);
+static uint64_t halve(struct holt_journal *j, uint64_t low, uint64_t high, uint64_t time_ms) {
   while (low < high) {
     uint64_t middle = low + (high - low) / 2;
     if (time_at(j, middle) < time_ms)
@@ -183,6 +184,24 @@ uint64_t holt_journal_find_time(struct holt_journal *j, uint64_t time_ms) {
       high = middle;
   }
   return low;
+}
+
+uint64_t holt_journal_find_time(struct holt_journal *j, uint64_t time_ms) {
+  struct holt_kv_txn *txn;
+  struct holt_journal_entry entry;
+  uint64_t at = holt_journal_first(j), next = holt_journal_next(j);
+  if (holt_kv_begin(j->all->kv, &txn) == 0) {
+    holt_book_find_time(j->book, txn, time_ms, &at);
+    holt_kv_end(txn);
+  }
+  for (unsigned looked = 0; looked < LOOK_FOR_TIME; looked++) {
+    uint64_t here = at;
+    int rc = holt_journal_read(j, &at, &entry);
+    if (rc == HOLT_EEOF || at >= next) return rc == 0 && entry.time_ms >= time_ms ? entry.position : next;
+    if (rc == 0 && entry.time_ms >= time_ms) return entry.position;
+    if (rc != 0 && at == here) return here;
+  }
+  return halve(j, at, next, time_ms);
 }
 
 /* --- Looking ----------------------------------------------------------------------------------------------

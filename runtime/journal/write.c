@@ -410,6 +410,7 @@ static int append_chunk(struct holt__commit *c, const struct holt__chunk *chunk)
     c->entries[i] = (struct holt_book_entry){
         .chain = chunk->chain,
         .number = chunk->first + i,
+        .time_ms = holt_dag_entry_time(holt_dag_run_entry(&chunk->run, place)),
         .bytes = holt_dag_run_entry(&chunk->run, place),
         .hash = chunk->run.items[place].hash,
         .signature = place + 1 == chunk->run.count ? chunk->run.signature : NULL,

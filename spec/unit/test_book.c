@@ -402,6 +402,46 @@ static void survives_clocks_that_jump(struct machine *m) {
   assert_int_equal(cut(m, minute, 0, 0, 10 * minute), 51);
 }
 
+/* Authors whose clocks differ, stand still, and jump a day ahead or back: the first entry of a time or a
+ * later one is never before the place that is told, and at most one mark's distance behind it. */
+static void finds_times_whatever_clocks_do(struct machine *m) {
+  enum { COUNT = 20000, MARK = 4096, DAY = 86400000 };
+  static uint64_t times[COUNT + 1];
+  static struct batch b;
+  struct holt_rand rand;
+  holt_rand_seed(&rand, 21);
+  uint64_t clock = (uint64_t)10 * DAY;
+  for (uint64_t number = 1; number <= COUNT;) {
+    b = (struct batch){.m = m, .time_ms = clock};
+    for (; number <= COUNT && b.count < BATCH_MAX; number++) {
+      clock += holt_rand_below(&rand, 3);
+      times[number] = clock + holt_rand_below(&rand, 200) - 100;
+      if (number > 9000 && number < 9004) times[number] += DAY;
+      if (number > 5000 && number < 5300) times[number] -= DAY;
+      struct made *made = &b.made[b.count++];
+      make(made, 0, number);
+      made->entry.time_ms = times[number];
+    }
+    assert_int_equal(commit(&b), 0);
+  }
+  for (int round = 0; round < 2; round++) {
+    for (int i = 0; i < 300; i++) {
+      struct holt_kv_txn *txn;
+      uint64_t time_ms = times[1 + holt_rand_below(&rand, COUNT)] + holt_rand_below(&rand, 3) - 1;
+      uint64_t first = 1, from;
+      if (i == 0) time_ms = 0;
+      if (i == 1) time_ms = UINT64_MAX;
+      while (first <= COUNT && times[first] < time_ms) first++;
+      assert_int_equal(holt_kv_begin(m->kv, &txn), 0);
+      assert_int_equal(holt_book_find_time(m->book, txn, time_ms, &from), 0);
+      holt_kv_end(txn);
+      assert_true(from <= first);
+      assert_true(first - from <= MARK);
+    }
+    reopen(m);
+  }
+}
+
 static uint64_t keys_of(struct machine *m, const char *name) {
   struct holt_kv_txn *txn;
   uint32_t table;
@@ -541,6 +581,7 @@ EVERYWHERE(keeps_records)
 EVERYWHERE(drops_the_oldest)
 EVERYWHERE(knows_what_is_too_old_and_too_much)
 EVERYWHERE(survives_clocks_that_jump)
+EVERYWHERE(finds_times_whatever_clocks_do)
 EVERYWHERE(the_index_keeps_nothing_that_is_of_no_use)
 EVERYWHERE(marks_go_with_their_entries)
 EVERYWHERE(is_as_plain_lists)
@@ -939,6 +980,7 @@ int main(int argc, char **argv) {
       cmocka_unit_test(test_drops_the_oldest),
       cmocka_unit_test(test_knows_what_is_too_old_and_too_much),
       cmocka_unit_test(test_survives_clocks_that_jump),
+      cmocka_unit_test(test_finds_times_whatever_clocks_do),
       cmocka_unit_test(test_the_index_keeps_nothing_that_is_of_no_use),
       cmocka_unit_test(test_marks_go_with_their_entries),
       cmocka_unit_test(test_is_as_plain_lists),

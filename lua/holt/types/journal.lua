@@ -51,6 +51,7 @@
 ---@field refused integer Forged, altered or malformed.
 ---@field penned integer Waiting for their parents now.
 ---@field pen_evicted integer
+---@field branches_refused integer Runs that would have begun one branch too many of their author.
 ---@field forks integer
 ---@field damaged integer
 ---@field commits integer
