@@ -25,7 +25,7 @@ local WAY_OUT = {
   insecure = "Outside this machine holt needs encryption, which is not there yet. Say insecure = true where the network is safe.",
   internal = "A fault in holt. Please tell how it came about, with the message and what stands in the log.",
   invalid = "The message says which argument or option is wrong, and what is expected.",
-  io = "Disk or network failed; the message has the system's word. After a failed write start the node anew: the disk is not to be trusted.",
+  io = "Disk or network failed; the message has the system's word. After a failed write start the node anew: its disk is in doubt.",
   locked = "Another process has this data directory open. Stop it, or give this node another directory.",
   max_peers = "Raise max_peers, or connect to another node of the bus: any node will do.",
   name_in_use = "Two nodes of one name are alive. Give one of them another --name.",
