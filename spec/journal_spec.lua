@@ -354,7 +354,7 @@ describe("a journal", function()
     local a = start("a", { listen = "127.0.0.1:0" })
     local b = start("b", { connect = { a }, listen = "127.0.0.1:0" })
     a:eval("for i = 1, 200 do assert(log:emit('A', ('entry number %05d'):format(i))) end")
-    b:wait_for("log:stats().received >= 200")
+    b:wait_for("(function() local n = 0 for _ in log:read { filter = 'A' } do n = n + 1 end return n == 200 end)()")
     b:stop()
     local path = nodes.folder() .. "/b/journal/data.mdb"
     local file = assert(io.open(path, "r+b"))
