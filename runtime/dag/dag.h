@@ -86,7 +86,7 @@ struct holt_dag_result {
   const uint64_t *evicted; /* sources of runs that the pen had no room for; borrowed until the next offer:
                               tell these holders again what we have, so that they send again */
   size_t evicted_count;
-  bool is_again; /* refused as NOT_ALLOWED, and so was its author before: nothing new */
+  bool is_again; /* an opening, refused as NOT_ALLOWED, and so it was before: nothing new */
   bool
       is_horizon_moved; /* tell the other holders (holt_dag_horizon_ref), before you send what was admitted */
 };

@@ -72,8 +72,9 @@ static bool may_write(struct holt_dag *dag, const struct holt_dag_run *run, uint
   if (run->first == 1) directory = run->certificate->directory;
   if (directory == NULL && author != HOLT__DAG_NONE && dag->authors[author].has_opening)
     directory = dag->authors[author].directory;
-  v->is_again = is_barred(dag, run->author);
-  if (directory == NULL) return v->is_again ? refuse(v, HOLT_DAG_NOT_ALLOWED) : true;
+  bool was_barred = is_barred(dag, run->author);
+  v->is_again = was_barred && run->first == 1;
+  if (directory == NULL) return was_barred ? refuse(v, HOLT_DAG_NOT_ALLOWED) : true;
   if (holt__dag_is_allowed(dag, directory)) return true;
   bar(dag, run->author);
   return refuse(v, HOLT_DAG_NOT_ALLOWED);
