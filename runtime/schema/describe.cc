@@ -1,8 +1,8 @@
 /* describe.cc - everything a schema says, as one value: for lists of messages and for editors.
  *
  * { root =, files = { … }, messages = { { name, full_name, file, is_nested, comment?, fields = { { name,
- * number, type, label, message?, group?, enum?, key?, value?, oneof?, default?, comment? } … } } … }, enums = { {
- * name, full_name, file, values = { { name, number } … } } … } } The messages stand in the order of their
+ * number, type, label, message?, group?, enum?, key?, value?, oneof?, default?, comment? } … } } … }, enums =
+ * { { name, full_name, file, values = { { name, number } … } } … } } The messages stand in the order of their
  * numbers. */
 #include "schema/protobuf.h"
 
