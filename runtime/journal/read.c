@@ -154,6 +154,7 @@ int holt_journal_find(struct holt_journal *j, const uint8_t hash[32], uint64_t *
 int holt_journal_find_number(struct holt_journal *j, struct holt_buf key, uint64_t number,
                              uint64_t *position) {
   uint32_t count = holt_dag_author_count(j->dag), found = UINT32_MAX;
+  struct holt_dag_chain chain;
   if (key.len < 4 || key.len > HOLT_DAG_KEY) return HOLT_EINVAL;
   for (uint32_t i = 0; i < count; i++) {
     struct holt_dag_author author;
@@ -163,8 +164,13 @@ int holt_journal_find_number(struct holt_journal *j, struct holt_buf key, uint64
     found = author.chain;
   }
   if (found == UINT32_MAX) return HOLT_ENOTFOUND;
-  int rc = holt__journal_entry(j, found, number, NULL, position);
-  return rc == 0 && *position == 0 ? HOLT_ENOTFOUND : rc;
+  int rc = HOLT_ENOTFOUND;
+  for (; rc == HOLT_ENOTFOUND && found != HOLT_DAG_NO_CHAIN; found = chain.next) {
+    holt_dag_chain(j->dag, found, &chain);
+    rc = holt__journal_entry(j, found, number, NULL, position);
+    if (rc == 0 && *position == 0) rc = HOLT_ENOTFOUND;
+  }
+  return rc;
 }
 
 static uint64_t time_at(struct holt_journal *j, uint64_t position) {
@@ -211,12 +217,28 @@ size_t holt_journal_author_count(const struct holt_journal *j) {
   return holt_dag_author_count(j->dag);
 }
 
+/* The chain of the author's newest entry: branches, and what begins behind a horizon, are chains of their
+ * own. Of several the one with the lower hash, so that it is the same everywhere. */
+static void newest_chain(struct holt_journal *j, const struct holt_dag_author *author,
+                         struct holt_dag_chain *out) {
+  struct holt_dag_chain chain;
+  *out = (struct holt_dag_chain){.next = HOLT_DAG_NO_CHAIN};
+  if (author->chain == HOLT_DAG_NO_CHAIN) return; /* known by name only */
+  holt_dag_chain(j->dag, author->chain, out);
+  for (uint32_t at = out->next; at != HOLT_DAG_NO_CHAIN; at = chain.next) {
+    holt_dag_chain(j->dag, at, &chain);
+    if (chain.tip < out->tip) continue;
+    if (chain.tip > out->tip || memcmp(chain.tip_hash, out->tip_hash, sizeof chain.tip_hash) < 0)
+      *out = chain;
+  }
+}
+
 bool holt_journal_author(struct holt_journal *j, size_t index, struct holt_journal_author *out) {
   struct holt_dag_author author;
   struct holt_dag_chain chain;
   if (index >= holt_dag_author_count(j->dag)) return false;
   holt_dag_author(j->dag, (uint32_t)index, &author);
-  holt_dag_chain(j->dag, author.chain, &chain);
+  newest_chain(j, &author, &chain);
   memset(out, 0, sizeof *out);
   memcpy(out->key, author.key, sizeof out->key);
   memcpy(out->holder, author.directory, sizeof out->holder);
