@@ -108,6 +108,9 @@ static void hear(struct holt_buf bytes) {
   case HOLT_DAG_RUN:
     hear_run(m.bytes);
     break;
+  case HOLT_DAG_TAKES:
+    holt_dag_link_takes(here, &m);
+    break;
   default:
     if (holt_dag_horizon_read(m.bytes, "journal", &ops, &horizon) == 0) {
       struct holt_dag_result result;
@@ -123,6 +126,7 @@ static void hear_all(struct holt_reader *in) {
   struct holt_dag_ref ref;
   holt_dag_options_default(&options);
   options.hash_at = hash_at;
+  options.branches_max = 5;
   options.chains_max = CHAINS;
   options.pen_runs = 8;
   options.pen_bytes = 4000;

@@ -567,6 +567,9 @@ static inline void receive(struct world *w, const struct parcel *p) {
   case HOLT_DAG_RUN:
     receive_run(w, h, end, m.bytes, p->from != EVIL);
     break;
+  case HOLT_DAG_TAKES:
+    holt_dag_link_takes(end->link, &m);
+    break;
   default:
     receive_horizon(w, h, end, m.bytes);
   }
