@@ -70,6 +70,33 @@ describe("the members of a cluster", function()
     assert.matches("quorum   yes\n", status(n1))
   end)
 
+  it("find each other again after all were killed, though the one that they were told to dial is gone", function()
+    list, addresses = {}, {}
+    for i = 1, 3 do
+      local name = "n" .. i
+      list[i] = nodes.start({
+        name = name,
+        script = SCRIPT:gsub("CONNECT", "{ " .. (addresses[1] or "") .. " }"):gsub("CLUSTER", "members = 3"),
+        flags = { "--data=" .. nodes.folder() .. "/" .. name },
+      })
+      addresses[i] = ("%q"):format(list[i]:address())
+    end
+    for _, node in ipairs(list) do
+      node:eval("assert(node:ready(20))", 30)
+    end
+    assert.is_true(list[1]:eval("return (map:set('k', 1))"))
+    for _, node in ipairs(list) do
+      node:kill()
+    end
+    list[2]:restart()
+    list[3]:restart()
+    for i = 2, 3 do
+      list[i]:eval("assert(node:ready(20))", 30)
+      assert.equal(1, (list[i]:eval("return map:get('k', { linearizable = true })")))
+    end
+    assert.is_true(list[3]:eval("return (map:set('k', 2))"))
+  end)
+
   it("do not say that they have been without a majority for longer than they have lived", function()
     list, addresses = {}, {}
     local alone = launch("alone", "members = 3")

@@ -234,6 +234,7 @@ int holt__cluster_resume(struct holt_cluster *c, uint64_t cluster_id,
   int rc = make_raft(c, cluster_id, restore);
   if (rc != 0) return rc;
   bool is_member = false;
+  holt__member_read_hints(c, restore);
   const struct holt_raft_conf *conf = holt_raft_conf(c->raft);
   for (uint32_t i = 0; i < conf->count; i++) is_member = is_member || conf->members[i].id == c->self;
   c->state = is_member ? STATE_MEMBER : STATE_JOINING;
@@ -467,13 +468,13 @@ const char *holt_cluster_member_name(struct holt_cluster *c, uint64_t id) {
   if (label) return label->name;
   const struct holt__neighbour *next = holt__form_by_id(c, id);
   if (next) return next->name;
-  label = holt__member_founder(c, id);
+  label = holt__member_label(c, id);
   return label ? label->name : "";
 }
 
 static void fill_member(struct holt_cluster *c, const struct holt_raft_status *raft,
                         const struct holt_raft_member *member, struct holt_cluster_member *out) {
-  const struct holt__label *label = holt__machine_label(&c->machine, member->id);
+  const struct holt__label *label = holt__member_label(c, member->id);
   snprintf(out->name, sizeof out->name, "%s", holt_cluster_member_name(c, member->id));
   snprintf(out->address, sizeof out->address, "%s", label ? label->address : "");
   out->id = member->id;

@@ -56,6 +56,8 @@ void holt__machine_init(struct holt__machine *machine);
 void holt__machine_free(struct holt__machine *machine);
 void holt__machine_apply(struct holt__machine *machine, const struct holt_raft_entry *entry,
                          struct holt__applied *applied);
+/* What an entry says that labels a member, behind its first byte. False: it makes no sense. */
+bool holt__label_read(struct holt__label *label, struct holt_reader *in);
 const struct holt__label *holt__machine_label(const struct holt__machine *machine, uint64_t id);
 const struct holt__label *holt__machine_named(const struct holt__machine *machine, const char *name);
 uint64_t holt__machine_hash(const struct holt__machine *machine);
@@ -244,7 +246,10 @@ struct holt_cluster {
   uint32_t founder_count;
   struct holt__seen seen[HOLT_RAFT_MEMBERS_MAX]; /* the oldest goes first */
   uint32_t seen_count;
-  bool is_unled;  /* `refusal` is about who would begin */
+  bool is_unled;                                   /* `refusal` is about who would begin */
+  struct holt__label hints[HOLT_RAFT_MEMBERS_MAX]; /* read from the log at the start, committed or not: good
+                                                    * enough to find members and to name them */
+  uint32_t hint_count;
   uint32_t round; /* of the next pledge */
   uint32_t voided_round;
   uint64_t voided_sets[HOLT__VOIDED_SETS]; /* it never takes part in these under its present id; the oldest
@@ -401,6 +406,10 @@ int holt__member_admit(struct holt_cluster *c, uint64_t id, const char *name, co
 bool holt__member_is_changed(const struct holt_cluster *c);
 /* At the leader: take the member out. */
 int holt__member_expel(struct holt_cluster *c, uint64_t id);
+/* How a member is called and reached, from whatever is known of it; NULL: nothing. */
+const struct holt__label *holt__member_label(const struct holt_cluster *c, uint64_t id);
+/* Read the labels in a log that is taken up again. */
+void holt__member_read_hints(struct holt_cluster *c, const struct holt_raft_restore *restore);
 /* As the founder of that id was called; NULL. */
 const struct holt__label *holt__member_founder(const struct holt_cluster *c, uint64_t id);
 /* Who is at this place of the set: that neighbour (NULL: this node). */

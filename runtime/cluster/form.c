@@ -421,7 +421,7 @@ void holt__form_message(struct holt_cluster *c, struct holt_link *link, struct h
 /* --- Pace ---------------------------------------------------------------------------------------------- */
 
 static bool is_member_name(struct holt_cluster *c, const char *name) {
-  const struct holt_raft_conf *conf = &c->machine.conf;
+  const struct holt_raft_conf *conf = c->raft ? holt_raft_conf(c->raft) : &c->machine.conf;
   for (uint32_t i = 0; i < conf->count; i++)
     if (strcmp(holt_cluster_member_name(c, conf->members[i].id), name) == 0) return true;
   return false;
@@ -448,10 +448,24 @@ static void pace_links(struct holt_cluster *c) {
   }
 }
 
+/* The log says where the members are: who comes back finds them, though the one that it was told to dial is
+ * gone for good. */
+static void meet_members(struct holt_cluster *c) {
+  struct holt_peer *peer;
+  const struct holt_raft_conf *conf = c->raft ? holt_raft_conf(c->raft) : &c->machine.conf;
+  for (uint32_t i = 0; i < conf->count; i++) {
+    const struct holt__label *label = holt__member_label(c, conf->members[i].id);
+    if (!label || label->id == c->self || label->address[0] == 0 || holt__form_by_id(c, label->id)) continue;
+    if (strcmp(label->address, c->address) != 0)
+      (void)holt_links_connect(c->links, label->address, &peer, NULL);
+  }
+}
+
 void holt__form_tick(struct holt_cluster *c) {
   uint64_t now = holt__cluster_now(c);
   if (now >= c->hello_at_ms) {
     pace_links(c);
+    meet_members(c);
     holt__form_say_hello(c);
     tell_gone(c);
   }

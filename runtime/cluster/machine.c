@@ -55,15 +55,21 @@ static void copy_text(char *out, size_t cap, const char *text) {
   out[len] = 0;
 }
 
-static void set_label(struct holt__machine *machine, struct holt_reader *in) {
+bool holt__label_read(struct holt__label *label, struct holt_reader *in) {
   char name[256], address[256];
-  uint64_t id = holt_read_u64(in);
+  label->id = holt_read_u64(in);
   holt_read_text8(in, name);
   holt_read_text8(in, address);
-  if (in->failed || id == 0) return;
-  struct holt__label *label = label_for(machine, id);
+  if (in->failed || label->id == 0) return false;
   copy_text(label->name, sizeof label->name, name);
   copy_text(label->address, sizeof label->address, address);
+  return true;
+}
+
+static void set_label(struct holt__machine *machine, struct holt_reader *in) {
+  struct holt__label read;
+  if (!holt__label_read(&read, in)) return;
+  *label_for(machine, read.id) = read;
 }
 
 static void add_client(struct holt__machine *machine, uint64_t id, uint64_t member, uint64_t boot) {

@@ -68,6 +68,35 @@ void holt__member_found(struct holt_cluster *c, uint32_t place, const struct hol
   snprintf(label->address, sizeof label->address, "%s", next ? next->address : c->address);
 }
 
+static void hint(struct holt_cluster *c, const struct holt__label *label) {
+  uint32_t at = 0;
+  while (at < c->hint_count && c->hints[at].id != label->id) at++;
+  if (at == HOLT_RAFT_MEMBERS_MAX) { /* the oldest one goes */
+    memmove(c->hints, c->hints + 1, (HOLT_RAFT_MEMBERS_MAX - 1) * sizeof *c->hints);
+    at--;
+  }
+  c->hints[at] = *label;
+  if (at == c->hint_count) c->hint_count++;
+}
+
+void holt__member_read_hints(struct holt_cluster *c, const struct holt_raft_restore *restore) {
+  for (size_t i = 0; i < restore->count; i++) {
+    const struct holt_raft_entry *entry = &restore->entries[i];
+    struct holt__label label;
+    if (entry->type != HOLT_RAFT_COMMAND || entry->len == 0 || entry->data[0] != HOLT__ENTRY_LABEL) continue;
+    struct holt_reader in = holt_reader(holt_buf(entry->data + 1, entry->len - 1));
+    if (holt__label_read(&label, &in)) hint(c, &label);
+  }
+}
+
+const struct holt__label *holt__member_label(const struct holt_cluster *c, uint64_t id) {
+  const struct holt__label *label = holt__machine_label(&c->machine, id);
+  if (!label) label = holt__member_founder(c, id);
+  for (uint32_t i = 0; !label && i < c->hint_count; i++)
+    if (c->hints[i].id == id) label = &c->hints[i];
+  return label;
+}
+
 /* A founder may be gone before it has told the log its name: then nobody of that name could take its place.
  */
 static void label_founders(struct holt_cluster *c) {

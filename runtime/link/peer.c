@@ -103,8 +103,11 @@ static uint64_t draw_delay_ms(struct holt_peer *peer, int code) {
   uint64_t cap = config->backoff_max_ms;
   uint64_t draw = holt_env_random(peer->links->env);
   const struct holt_link *link = peer->link;
-  bool is_paced = link != NULL && link->redial_ms != 0 && (link->silence_ms != 0 || !is_lasting(code));
-  if (is_paced && link->redial_ms < cap) cap = link->redial_ms;
+  uint64_t paced = link == NULL ? 0 : link->redial_ms;
+  if (paced != 0 && link->silence_ms == 0 &&
+      is_lasting(code)) /* a name is free again once its owner is missed */
+    paced = code == HOLT_ENAMEINUSE ? 4 * paced : 0;
+  if (paced != 0 && paced < cap) cap = paced;
   if (is_lasting(code)) return cap / 2 + draw % (cap - cap / 2 + 1);
   uint32_t doublings = peer->attempts - 1;
   if (doublings < 32 && config->backoff_min_ms << doublings < cap) cap = config->backoff_min_ms << doublings;
@@ -132,7 +135,10 @@ void holt__peer_retry(struct holt_peer *peer, const struct holt_err *err) {
 
 void holt__peer_pace(struct holt_peer *peer) {
   uint64_t redial_ms = peer->link->redial_ms;
-  if (peer->state != HOLT_PEER_WAITING || redial_ms == 0 || peer->delay_ms <= redial_ms) return;
+  if (redial_ms == 0) return;
+  bool is_trying = peer->state == HOLT_PEER_DIALLING || peer->state == HOLT_PEER_SHAKING;
+  if (is_trying && !holt_timer_is_active(&peer->timer)) limit_stage(peer);
+  if (peer->state != HOLT_PEER_WAITING || peer->delay_ms <= redial_ms) return;
   peer->delay_ms = holt_env_random(peer->links->env) % (redial_ms + 1);
   holt_timer_start(&peer->timer, peer->delay_ms);
 }

@@ -158,6 +158,21 @@ static void a_link_with_a_pace_of_its_own_is_missed_and_met_again_within_it(void
   assert_true(status_of(&n1).is_up); /* as before */
 }
 
+static void a_pace_holds_for_the_attempt_under_way(void **state) {
+  (void)state;
+  start_named(&n0, "n0");
+  start_named(&n1, "n1");
+  holt_sim_pause(room, "n0", true); /* takes the connection, and says nothing */
+  dial(&n1, "n0:7000");
+  holt_sim_run(room, 100);
+  holt_link_pace(holt_links_first(holt_node_links(n1.node)), 200, 0);
+  holt_sim_run(room, 500);
+  assert_true(n1.notices[HOLT_PEER_BACKOFF] > 0);
+  holt_sim_pause(room, "n0", false);
+  holt_sim_run(room, 800);
+  assert_true(status_of(&n1).is_up);
+}
+
 static void a_half_open_connection_is_replaced(void **state) {
   (void)state;
   start_pair();
@@ -709,6 +724,7 @@ int main(void) {
       T(one_peer_too_many_is_refused_with_the_reason),
       T(silence_ends_a_link_and_healing_brings_it_back),
       T(a_link_with_a_pace_of_its_own_is_missed_and_met_again_within_it),
+      T(a_pace_holds_for_the_attempt_under_way),
       T(a_half_open_connection_is_replaced),
       T(an_idle_link_stays_up_by_pings),
       T(the_wait_between_attempts_grows_to_its_limit_and_is_reset_by_a_handshake),
