@@ -46,18 +46,22 @@ describe("a cursor at a damaged entry", function()
     assert.is_true(count >= 1)
   end
 
-  local function fill(node, count)
-    return node:eval(([[
+  -- So many entries, also on the disk of the other node, if there is one; their hashes.
+  local function fill(node, count, other)
+    local hashes = node:eval(([[
       hashes = {}
       for i = 1, %d do hashes[i] = assert(log:emit('A', ('entry number %%05d'):format(i))) end
       return hashes]]):format(count))
+    if other then
+      other:wait_for(("log:get(%q) ~= nil"):format(hashes[count]))
+    end
+    return hashes
   end
 
   it("handles it once another holder has mended it, though that one comes later", function()
     local a = start("a", { listen = "127.0.0.1:0" })
     local b = start("b", { connect = { a } })
-    fill(a, 60)
-    b:wait_for("log:stats().received >= 60")
+    fill(a, 60, b)
     b:stop()
     damage("b", 30)
     a:stop() -- nobody is there when b begins
@@ -89,8 +93,7 @@ describe("a cursor at a damaged entry", function()
   it("waits in a reader with a cursor too; one without raises at once, and can look again", function()
     local a = start("a", { listen = "127.0.0.1:0" })
     local b = start("b", { connect = { a } })
-    fill(a, 60)
-    b:wait_for("log:stats().received >= 60")
+    fill(a, 60, b)
     b:stop()
     damage("b", 30)
     a:pause()
@@ -144,8 +147,7 @@ describe("a cursor at a damaged entry", function()
   it("in lines of JSON, too", function()
     local a = start("a", { listen = "127.0.0.1:0" })
     local b = start("b", { connect = { a } })
-    fill(a, 60)
-    b:wait_for("log:stats().received >= 60")
+    fill(a, 60, b)
     b:stop()
     damage("b", 30)
     local program = nodes.holt_with_input("journal", "--name", "events", "--db", nodes.folder() .. "/b", "--no-repl", "--from-scratch",
