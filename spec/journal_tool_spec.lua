@@ -292,6 +292,9 @@ describe("holt journal", function()
       assert.matches("has the codec 'json'", talk)
     end
     assert.same({ 1 }, counts((run("", "--db", db("other"), "--from-scratch"))))
+    run("", schema(), "--db", db("third")) -- no entry yet: a mistake can be mended
+    run('{"name":"Hello","payload":{"count":"text"}}\n', "--codec", "json", "--db", db("third"))
+    assert.same({ "text" }, counts((run("", "--db", db("third"), "--from-scratch"))))
   end)
 
   it("names the journals of the folder when there is none of the wanted name", function()

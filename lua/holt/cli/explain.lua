@@ -16,7 +16,8 @@ local WAY_OUT = {
   connection_refused = "Nobody listens there. Start the other node, or check the address; holt goes on dialling.",
   connection_reset = "The other side ended or was restarted, or something between cut the connection. holt dials again.",
   contended = "Others changed what the operation had looked at, each time before it was done. Try again, or give it more time.",
-  corrupt = "A file was damaged after it had been written; the message names it. Keep it for whoever looks into it, check the disk.",
+  corrupt = "A file was damaged after it had been written; the message names it. Keep it for whoever looks into it, check the disk. "
+    .. "A journal gets damaged entries back from linked holders; `holt journal verify` names those that are left.",
   disk_full = "Nothing of that write counts. Make room on the disk of the data directory, then try again.",
   duplicate = "One link between two nodes is enough; this one was closed, the other stays. Nothing is lost.",
   end_of_stream = "The other side has said all it had to say. For a reader that is the end; for a link, holt dials again.",
@@ -35,7 +36,8 @@ local WAY_OUT = {
   not_found = "There is nothing of this name, hash or file. Check the spelling; where others have it, wait for them.",
   not_leader = "Another member leads. holt passes requests on by itself; ask it again when this is told to you.",
   not_subscribed = "Only a node that listens to an event has metadata there, and can stop listening. Call subscribe first.",
-  option_conflict = "All members must agree on an object's codecs; the first write decided them. Give the same options here.",
+  option_conflict = "All members must agree on an object's codecs; the first write decided them. Give the same options here. "
+    .. "A journal keeps the schema or codec that it was made with: leave the option out.",
   permission = "The user who runs the node may not do this. Check owner and mode of the file or folder; ports below 1024 are root's.",
   protocol = "The other side sent what no holt of this version sends. Is it one? The message tells what was wrong; the link was closed.",
   remote_error = "The handler at the other node raised an error; the message has its text. The fault is there.",
@@ -47,7 +49,8 @@ local WAY_OUT = {
   self_connect = "The node dialled its own address. Take it out of connect.",
   stalled = "The peer is alive but takes nothing: it is overloaded, paused or its handlers wait. Look at it there.",
   timeout = "No answer in time. It may still have been done; ask again if doing it twice is harmless.",
-  too_large = "One event may have as many bytes as a frame. Send it in pieces, or send where it can be fetched.",
+  too_large = "One event may have as many bytes as a frame, an entry of a journal max_entry_bytes (1 MiB). Send it in pieces, "
+    .. "or send where it can be fetched.",
   unknown = "No answer came in time: it may have been done, or may yet be. err:outcome(timeout) waits for the answer.",
   unknown_host = "The name has no address. Check the spelling and the name server.",
   unreachable = "There is no way to that host. Check address, network and firewall.",

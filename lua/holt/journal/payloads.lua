@@ -27,11 +27,11 @@ end
 local function codec_conflict(box, given)
   local first, after = core.journal_bounds(box)
   local kept, schema = core.journal_note(box, "codec"), core.journal_note(box, "schema")
-  if first == after or not (given.codec or given.schema) then
+  if first == after or not (schema or kept) then
     return nil
-  elseif schema and not given.codec or not schema and not kept then
+  elseif schema and (given.schema or not given.codec) then
     return nil
-  elseif not schema and type(given.codec) == "table" or not schema and given.codec == kept then
+  elseif not schema and not given.schema and (not given.codec or type(given.codec) == "table" or given.codec == kept) then
     return nil
   end
   local was = schema and "has a schema" or ("has the codec '%s'"):format(kept)
@@ -60,7 +60,11 @@ local function conflict(box, name, schema)
   end
 end
 
-local function keep(box, key, value)
+-- What is given is kept; the other kind, of a time when there were no entries, is forgotten.
+local function keep(box, key, value, other)
+  if value and core.journal_note(box, other) then
+    core.journal_set_note(box, other)
+  end
   if value and core.journal_note(box, key) ~= value then
     core.journal_set_note(box, key, value)
   end
@@ -92,8 +96,11 @@ function M.new(box, name, given)
   if not made then
     return nil, err
   end
-  keep(box, "schema", given.schema and schema:bytes())
-  keep(box, "codec", type(given.codec) == "string" and given.codec or nil)
+  if given.schema then
+    keep(box, "schema", schema:bytes(), "codec")
+  elseif type(given.codec) == "string" then
+    keep(box, "codec", given.codec, "schema")
+  end
   made.is_typed = schema ~= nil or default ~= nil
   return made
 end

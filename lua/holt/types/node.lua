@@ -124,7 +124,8 @@ function Node:close() end
 ---@param name string
 ---@param options? holt.JournalOptions
 ---@return holt.Log|nil log
----@return holt.Error? err schema, schema_conflict, not_found (its file), locked, wrong_version, corrupt, io, disk_full, permission, closed
+---@return holt.Error? err schema, schema_conflict, option_conflict, not_found (its file), locked, wrong_version, corrupt, io, disk_full,
+--- permission, closed
 function Node:journal(name, options) end
 
 ---@return boolean
