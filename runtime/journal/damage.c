@@ -281,7 +281,8 @@ static int verify_parents(struct holt_journal *j, const struct holt_dag_entry *e
     holt_dag_entry_parent(entry, i, &ref);
     if (holt_dag_author_find(j->dag, ref.author, &found) != 0) continue; /* one that may not write here */
     holt_dag_author(j->dag, found, &author);
-    if (ref.number > author.horizon && holt_dag_find(j->dag, &ref, &found) == HOLT_ENOTFOUND)
+    if (ref.number > author.horizon && ref.number > author.excused &&
+        holt_dag_find(j->dag, &ref, &found) == HOLT_ENOTFOUND)
       return holt_err_set(err, HOLT_ECORRUPT, "it names a parent that is not here");
   }
   return 0;
