@@ -1,70 +1,8 @@
 local nodes = require("spec.helper.nodes")
+local three = require("spec.helper.three")
 
--- What holt offers under Hamok's names, row by row, against three running processes: n1, n2, n3.
-local SCRIPT = [[
-  local holt = require "holt"
-  local others = {}
-  for address in (arg[1] or ""):gmatch("[^,]+") do others[#others + 1] = address end
-  node = holt.node { connect = others, app_data = { zone = "eu" },
-    cluster = { name = "three", members = 3, election_timeout = 0.3, heartbeat = 0.03, OPTIONS } }
-  told = {}
-  -- Writes down what a thing tells, as text.
-  function listen(thing, names)
-    for _, name in ipairs(names) do
-      thing:on(name, function(...)
-        local words = { name }
-        for i = 1, select("#", ...) do words[#words + 1] = tostring((select(i, ...))) end
-        told[#told + 1] = table.concat(words, " ")
-      end)
-    end
-  end
-  function clear_told() told = {} end
-]]
-
-local function start(options)
-  local list, addresses = {}, {}
-  for i = 1, 3 do
-    list[i] = nodes.start({
-      name = "n" .. i,
-      script = SCRIPT:gsub("OPTIONS", options and options[i] or ""),
-      args = { table.concat(addresses, ",") },
-    })
-    addresses[i] = list[i]:address()
-  end
-  for _, node in ipairs(list) do
-    node:eval("assert(node:ready(20))")
-  end
-  return list[1], list[2], list[3], list
-end
-
-local function join(name, of, options)
-  local node = nodes.start({
-    name = name,
-    script = SCRIPT:gsub("members = 3", ("join = { %q }"):format(of:address())):gsub("OPTIONS", options or ""),
-  })
-  node:eval("assert(node:ready(20))")
-  return node
-end
-
--- What a node wrote down, once it is that.
-local function told(node, expected)
-  nodes.until_true(function()
-    return #(node:eval("return told")) >= #expected
-  end, nil, function()
-    return "told so far: " .. table.concat(node:eval("return told"), "; ")
-  end)
-  assert.same(expected, node:eval("return told"))
-end
-
-local function leader_of(list)
-  return nodes.until_true(function()
-    for _, node in ipairs(list) do
-      if node:eval("return node:is_leader()") then
-        return node
-      end
-    end
-  end)
-end
+-- What holt offers under Hamok's names, row by row, against three running processes: n1, n2, n3. More of it: three_more_spec.
+local start, join, told, leader_of = three.start, three.join, three.told, three.leader_of
 
 describe("three processes", function()
   nodes.guard(before_each, after_each)

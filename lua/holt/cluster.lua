@@ -391,6 +391,9 @@ function Node:on_leader(f)
   if type(f) ~= "function" then
     error(("node:on_leader: expected a function, got %s"):format(type(f)), 2)
   end
+  if not self:is_open() then
+    return errors.fail("closed", "on_leader: the node is closed")
+  end
   local office = setmetatable({ f = f }, M.Office)
   self.offices[office] = true
   office.node = self

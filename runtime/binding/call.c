@@ -98,8 +98,11 @@ void holt__calls_shut(struct lua_node *node) {
   }
 }
 
-/* call(node, subject, timeout, request?) -> what the handler returned | nil, err */
-int holt__l_call(lua_State *L) {
+typedef struct holt_call *call_fn(struct holt_bus *bus, const char *subject, size_t len, uint8_t codec,
+                                  struct holt_buf payload, uint64_t timeout_ms, holt_call_cb cb, void *arg,
+                                  struct holt_err *err);
+
+static int call_by(lua_State *L, call_fn *begin) {
   struct lua_node *node = holt__check_node(L, 1);
   struct holt_buf subject = {0}, payload = {0};
   subject.data = (const uint8_t *)luaL_checklstring(L, 2, &subject.len);
@@ -127,8 +130,8 @@ int holt__l_call(lua_State *L) {
   call->node = holt__node_retain(node);
   holt_list_init(&call->node_list);
   memcpy(call->subject, subject.data, subject.len);
-  call->call = holt_bus_call(holt_node_bus(node->node), call->subject, subject.len, codec, payload,
-                             timeout_ms, on_result, call, &err);
+  call->call = begin(holt_node_bus(node->node), call->subject, subject.len, codec, payload, timeout_ms,
+                     on_result, call, &err);
   if (call->call == NULL) {
     call_free(call);
     return push_failure(L, &err, false);
@@ -136,4 +139,22 @@ int holt__l_call(lua_State *L) {
   holt_list_push(&node->calls, &call->node_list);
   holt_wait_init(&call->wait, L, call_finish, call_cancel);
   return holt_wait_park(L, &call->wait);
+}
+
+/* call(node, subject, timeout, request?) -> what the handler returned | nil, err */
+int holt__l_call(lua_State *L) {
+  return call_by(L, holt_bus_call);
+}
+
+/* call_patiently(node, subject, timeout, request?): the same, but waits for a responder with room. */
+int holt__l_call_patiently(lua_State *L) {
+  return call_by(L, holt_bus_call_patiently);
+}
+
+/* frame_max(node) -> bytes of the largest frame body | nil when closed */
+int holt__l_frame_max(lua_State *L) {
+  struct lua_node *node = holt__check_node(L, 1);
+  if (node->node == NULL) return 0;
+  lua_pushinteger(L, holt_links_frame_max(holt_node_links(node->node)));
+  return 1;
 }

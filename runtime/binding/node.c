@@ -508,6 +508,8 @@ void holt_binding_nodes(lua_State *L) {
                                        {"node_serve", holt__l_serve},
                                        {"node_unserve", holt__l_unserve},
                                        {"node_call", holt__l_call},
+                                       {"node_call_patiently", holt__l_call_patiently},
+                                       {"node_frame_max", holt__l_frame_max},
                                        {"node_listen", l_listen},
                                        {"node_connect", l_connect},
                                        {"node_disconnect", l_disconnect},

@@ -140,6 +140,8 @@ void holt__serves_close(struct lua_node *node);
 
 /* call.c */
 int holt__l_call(lua_State *L);
+int holt__l_call_patiently(lua_State *L);
+int holt__l_frame_max(lua_State *L);
 void holt__calls_shut(struct lua_node *node);
 
 /* dispatch.c */

@@ -412,6 +412,7 @@ void holt_bus_link_room(struct holt_bus *bus) {
     if (!holt_link_is_choked(bl->link, HOLT_LANE_BUS) || holt_link_is_stalled(bl->link, HOLT_LANE_BUS))
       unblock(bl);
   }
+  holt__lines_try(&bus->calls.lines);
   wake_next(bus);
 }
 

@@ -128,6 +128,12 @@ typedef void (*holt_call_cb)(void *arg, const struct holt_call_result *result);
 struct holt_call *holt_bus_call(struct holt_bus *bus, const char *subject, size_t len, uint8_t codec,
                                 struct holt_buf payload, uint64_t timeout_ms, holt_call_cb cb, void *arg,
                                 struct holt_err *err);
+/* The same for a call that rather waits until its deadline than end in want of a responder, of a way or of
+ * room, as long as it surely did not run. Those of one subject are sent in the order they were made in. How
+ * many wait is for the caller to bound. NULL with `err`: HOLT_ETOOLARGE, HOLT_ECLOSED. */
+struct holt_call *holt_bus_call_patiently(struct holt_bus *bus, const char *subject, size_t len,
+                                          uint8_t codec, struct holt_buf payload, uint64_t timeout_ms,
+                                          holt_call_cb cb, void *arg, struct holt_err *err);
 /* Give up; `cb` does not run. The handler may run all the same. */
 void holt_call_cancel(struct holt_call *call);
 

@@ -6,6 +6,7 @@
  *   bus.c      emitting, receiving, passing on
  *   routes.c   who serves what, and the shortest way there
  *   call.c     requests and replies
+ *   line.c     requests of our own that wait in line for a way with room
  */
 #ifndef HOLT_BUS_BUS_IMPL_H
 #define HOLT_BUS_BUS_IMPL_H
@@ -221,8 +222,30 @@ struct holt_serve {
   void *arg;
 };
 
+/* A request's place in the line of those of its subject. */
+struct holt_place {
+  struct holt_list node; /* in line->places; in no list: it does not wait */
+  uint64_t id;           /* places of a line are in the order of their ids */
+};
+
+/* Requests of one subject that wait, oldest first. */
+struct holt_line {
+  struct holt_list node; /* in lines->all */
+  struct holt_list places;
+  size_t len;
+  char subject[];
+};
+
+struct holt_lines {
+  struct holt_list all;
+  struct holt_timer timer; /* runs while anybody waits */
+  /* Send what waits at `place` (out of its line by then) if there is room now. False: it goes back. */
+  bool (*try_one)(struct holt_place *place);
+};
+
 struct holt_calls {
   struct holt_map open; /* our own, by id */
+  struct holt_lines lines;
   struct holt_list serves, requests;
   struct holt_list homeless; /* replies that wait for a way to their callers */
   size_t homeless_count, homeless_bytes;
@@ -240,6 +263,24 @@ void holt__calls_on_message(struct holt_bus *bus, struct holt_link *link,
                             const struct holt_link_message *message);
 void holt__calls_on_dropped(struct holt_bus *bus, struct holt_msg *msg, bool was_sent);
 struct holt_serve *holt__calls_find_serve(struct holt_bus *bus, const char *subject, size_t len);
+
+/* --- line.c --------------------------------------------------------------------------------------- */
+
+#define HOLT_LINE_RETRY_MS                                                                                   \
+  10 /* how soon those who wait are tried again, should nothing tell of room before */
+
+void holt__lines_init(struct holt_lines *lines, struct holt_env *env,
+                      bool (*try_one)(struct holt_place *place));
+/* Somebody waits with this subject: whoever comes later stands behind. */
+bool holt__lines_are_busy(const struct holt_lines *lines, const char *subject, size_t len);
+/* Wait: behind all smaller ids, before all larger ones. */
+void holt__line_wait(struct holt_lines *lines, const char *subject, size_t len, struct holt_place *place);
+/* Wait no longer. Harmless for one that does not. */
+void holt__line_leave(struct holt_place *place);
+/* There may be room: try the first of each line, and the next as long as it goes. */
+void holt__lines_try(struct holt_lines *lines);
+/* The places stay with their owners. */
+void holt__lines_free(struct holt_lines *lines);
 
 /* --- bus.c ---------------------------------------------------------------------------------------- */
 

@@ -8,7 +8,9 @@
  * waits for one to open.
  * - a link breaks: the request waits for its link as any message does, but what may have arrived at one boot
  * is not sent to another: it is answered "unreachable, may have run".
- * - unreachable, and it surely did not run: the caller tries another responder until the deadline. */
+ * - unreachable, and it surely did not run: the caller tries another responder until the deadline.
+ * - a patient call waits in line (line.c) whenever there is no way with room, and again when it surely did
+ * not run: it ends in an answer, at the deadline, or where it may have run. */
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -27,6 +29,8 @@ struct holt_call {
   uint64_t tried[HOLT_CALL_TRIES_MAX]; /* boots asked */
   size_t tried_count;
   bool is_sent; /* to the last one tried */
+  bool is_patient;
+  struct holt_place place; /* of a patient one without room */
   char node[HOLT_NAME_MAX + 1];
   uint8_t codec;
   size_t subject_len, payload_len;
@@ -52,6 +56,7 @@ static void free_call(struct holt_call *call) {
   holt_map_remove(&call->bus->calls.open, call->id);
   holt_timer_stop(&call->timer);
   holt_post_cancel(&call->post);
+  holt__line_leave(&call->place);
   free(call);
 }
 
@@ -79,7 +84,9 @@ static void on_deadline(void *arg) {
   if (call->is_sent)
     fail(call, HOLT_ETIMEOUT, true, "no answer within the timeout; it may have run, or may yet");
   else
-    fail(call, HOLT_ETIMEOUT, false, "no way to a responder opened within the timeout; it did not run");
+    fail(call, HOLT_ETIMEOUT, false,
+         call->is_patient ? "no way with room to a responder opened within the timeout; it did not run"
+                          : "no way to a responder opened within the timeout; it did not run");
 }
 
 /* --- Sending -------------------------------------------------------------------------------------- */
@@ -217,28 +224,58 @@ static int check_room(const struct holt_route *route, const struct holt_wire_cal
   return code;
 }
 
-static void try_next(struct holt_call *call) {
+static struct holt_wire_call wire_of(const struct holt_call *call) {
+  uint64_t now = holt_env_now_ms(call->bus->env);
+  return (struct holt_wire_call){.origin = call->bus->boot,
+                                 .id = call->id,
+                                 .left_ms = (uint32_t)(call->deadline_ms > now ? call->deadline_ms - now : 0),
+                                 .codec = call->codec,
+                                 .name = holt_buf_text(call->bus->name),
+                                 .subject = holt_buf(call->bytes, call->subject_len),
+                                 .payload = holt_buf(call->bytes + call->subject_len, call->payload_len)};
+}
+
+/* Hand it to a handler of this very node, if there is one. */
+static bool try_here(struct holt_call *call) {
   struct holt_bus *bus = call->bus;
-  uint64_t now = holt_env_now_ms(bus->env);
-  struct holt_wire_call wire = {.origin = bus->boot,
-                                .id = call->id,
-                                .left_ms = (uint32_t)(call->deadline_ms > now ? call->deadline_ms - now : 0),
-                                .codec = call->codec,
-                                .name = holt_buf_text(bus->name),
-                                .subject = holt_buf(call->bytes, call->subject_len),
-                                .payload = holt_buf(call->bytes + call->subject_len, call->payload_len)};
-  const char *subject = (const char *)call->bytes;
-  if (call->tried_count == 0 && holt__calls_find_serve(bus, subject, call->subject_len) != NULL) {
-    snprintf(call->node, sizeof call->node, "%s", bus->name);
-    call->tried[call->tried_count++] = wire.target = bus->boot;
-    call->is_sent = true;
-    serve_here(bus, NULL, 0, &wire, wire.left_ms);
+  if (call->tried_count > 0) return false;
+  if (holt__calls_find_serve(bus, (const char *)call->bytes, call->subject_len) == NULL) return false;
+  struct holt_wire_call wire = wire_of(call);
+  snprintf(call->node, sizeof call->node, "%s", bus->name);
+  call->tried[call->tried_count++] = wire.target = bus->boot;
+  call->is_sent = true;
+  serve_here(bus, NULL, 0, &wire, wire.left_ms);
+  return true;
+}
+
+/* The first link of the way takes it. */
+static void send_by(struct holt_call *call, const struct holt_route *route) {
+  struct holt_bus *bus = call->bus;
+  struct holt_wire_call wire = wire_of(call);
+  holt__routes_hurry(bus); /* whoever answers shall know the way back */
+  bus->calls.turn++;       /* the next call asks the next of equally near ones */
+  wire.target = route->boot;
+  struct holt_msg *msg = holt_msg_new(HOLT_WIRE_CALL, holt_wire_call_size(&wire));
+  if (msg == NULL) {
+    fail(call, HOLT_ENOMEM, false, "out of memory");
     return;
   }
-  struct holt_route *route =
-      call->tried_count == HOLT_CALL_TRIES_MAX
-          ? NULL
-          : holt__routes_nearest(bus, subject, call->subject_len, call->tried, call->tried_count);
+  holt_wire_call_write(msg->data, &wire);
+  msg->born_ms = holt_env_now_ms(bus->env);
+  snprintf(call->node, sizeof call->node, "%s", route->name);
+  call->tried[call->tried_count++] = route->boot;
+  call->is_sent = true;
+  send_along(route, msg);
+}
+
+static void try_next(struct holt_call *call) {
+  struct holt_bus *bus = call->bus;
+  if (try_here(call)) return;
+  struct holt_wire_call wire = wire_of(call);
+  struct holt_route *route = call->tried_count == HOLT_CALL_TRIES_MAX
+                                 ? NULL
+                                 : holt__routes_nearest(bus, (const char *)call->bytes, call->subject_len,
+                                                        call->tried, call->tried_count);
   if (route == NULL && call->tried_count == 0) {
     fail(call, HOLT_ENORESPONDER, false, "no node that can be reached serves it");
     return;
@@ -249,33 +286,48 @@ static void try_next(struct holt_call *call) {
     return;
   }
   int code = check_room(route, &wire, NULL);
-  if (code != 0) {
+  if (code != 0)
     fail(call, code, false, "too much is under way on the way to its responder; it did not run");
-    return;
-  }
-  holt__routes_hurry(bus); /* whoever answers shall know the way back */
-  bus->calls.turn++;       /* the next call asks the next of equally near ones */
-  wire.target = route->boot;
-  struct holt_msg *msg = holt_msg_new(HOLT_WIRE_CALL, holt_wire_call_size(&wire));
-  if (msg == NULL) {
-    fail(call, HOLT_ENOMEM, false, "out of memory");
-    return;
-  }
-  holt_wire_call_write(msg->data, &wire);
-  msg->born_ms = now;
-  snprintf(call->node, sizeof call->node, "%s", route->name);
-  call->tried[call->tried_count++] = route->boot;
-  call->is_sent = true;
-  send_along(route, msg);
+  else
+    send_by(call, route);
+}
+
+/* A patient call, none of whose tries counts. An absent peer gets nothing: it could drop it for want of room.
+ */
+static bool try_patient(struct holt_call *call) {
+  call->tried_count = 0;
+  if (try_here(call)) return true;
+  struct holt_wire_call wire = wire_of(call);
+  struct holt_route *route =
+      holt__routes_nearest(call->bus, (const char *)call->bytes, call->subject_len, NULL, 0);
+  if (route == NULL || !holt_link_is_up(route->first->link) || check_room(route, &wire, NULL) != 0)
+    return false;
+  send_by(call, route);
+  return true;
+}
+
+static bool try_place(struct holt_place *place) {
+  return try_patient(HOLT_CONTAINER(place, struct holt_call, place));
+}
+
+static void wait_in_line(struct holt_call *call) {
+  call->tried_count = 0;
+  call->node[0] = '\0';
+  holt__line_wait(&call->bus->calls.lines, (const char *)call->bytes, call->subject_len, &call->place);
 }
 
 static void begin(void *arg) {
-  try_next(arg);
+  struct holt_call *call = arg;
+  if (!call->is_patient)
+    try_next(call);
+  else if (holt__lines_are_busy(&call->bus->calls.lines, (const char *)call->bytes, call->subject_len) ||
+           !try_patient(call))
+    wait_in_line(call);
 }
 
-struct holt_call *holt_bus_call(struct holt_bus *bus, const char *subject, size_t len, uint8_t codec,
-                                struct holt_buf payload, uint64_t timeout_ms, holt_call_cb cb, void *arg,
-                                struct holt_err *err) {
+static struct holt_call *make_call(struct holt_bus *bus, const char *subject, size_t len, uint8_t codec,
+                                   struct holt_buf payload, uint64_t timeout_ms, bool is_patient,
+                                   holt_call_cb cb, void *arg, struct holt_err *err) {
   struct holt_wire_call wire = {
       .name = holt_buf_text(bus->name), .subject = holt_buf(subject, len), .payload = payload};
   size_t size = holt_wire_call_size(&wire);
@@ -288,11 +340,13 @@ struct holt_call *holt_bus_call(struct holt_bus *bus, const char *subject, size_
                  (int)len, subject, size, bus->frame_max);
     return NULL;
   }
-  struct holt_route *route = holt__routes_nearest(bus, subject, len, NULL, 0);
+  struct holt_route *route = is_patient ? NULL : holt__routes_nearest(bus, subject, len, NULL, 0);
   if (route != NULL && check_room(route, &wire, err) != 0) return NULL;
   struct holt_call *call = holt_alloc(sizeof *call + len + payload.len);
+  holt_list_init(&call->place.node);
+  call->is_patient = is_patient;
   call->bus = bus;
-  call->id = ++bus->calls.next_id;
+  call->id = call->place.id = ++bus->calls.next_id;
   call->cb = cb;
   call->arg = arg;
   call->codec = codec;
@@ -310,11 +364,32 @@ struct holt_call *holt_bus_call(struct holt_bus *bus, const char *subject, size_
   return call;
 }
 
+struct holt_call *holt_bus_call(struct holt_bus *bus, const char *subject, size_t len, uint8_t codec,
+                                struct holt_buf payload, uint64_t timeout_ms, holt_call_cb cb, void *arg,
+                                struct holt_err *err) {
+  return make_call(bus, subject, len, codec, payload, timeout_ms, false, cb, arg, err);
+}
+
+struct holt_call *holt_bus_call_patiently(struct holt_bus *bus, const char *subject, size_t len,
+                                          uint8_t codec, struct holt_buf payload, uint64_t timeout_ms,
+                                          holt_call_cb cb, void *arg, struct holt_err *err) {
+  return make_call(bus, subject, len, codec, payload, timeout_ms, true, cb, arg, err);
+}
+
 void holt_call_cancel(struct holt_call *call) {
   free_call(call);
 }
 
 /* --- Replies -------------------------------------------------------------------------------------- */
+
+/* It surely did not run. */
+static void try_again(struct holt_call *call) {
+  call->is_sent = false;
+  if (call->is_patient)
+    wait_in_line(call);
+  else
+    try_next(call);
+}
 
 static void on_reply(struct holt_bus *bus, const struct holt_wire_reply *reply) {
   struct holt_call *call = holt_map_get(&bus->calls.open, reply->id);
@@ -337,12 +412,10 @@ static void on_reply(struct holt_bus *bus, const struct holt_wire_reply *reply) 
       fail(call, HOLT_EUNREACHABLE, true, "the way to its responder broke; it may have run");
       break;
     }
-    call->is_sent = false;
-    try_next(call);
+    try_again(call);
     break;
   case HOLT_REPLY_NO_RESPONDER:
-    call->is_sent = false;
-    try_next(call);
+    try_again(call);
     break;
   }
 }
@@ -530,6 +603,7 @@ void holt__calls_init(struct holt_bus *bus) {
   holt_list_init(&bus->calls.requests);
   holt_list_init(&bus->calls.homeless);
   holt_post_init(&bus->calls.retry, retry_homeless, bus);
+  holt__lines_init(&bus->calls.lines, bus->env, try_place);
 }
 
 void holt__calls_close(struct holt_bus *bus) {
@@ -584,6 +658,7 @@ void holt__calls_free(struct holt_bus *bus) {
     cursor = 0;
   }
   holt_map_free(&bus->calls.open);
+  holt__lines_free(&bus->calls.lines);
   holt_post_cancel(&bus->calls.retry);
   while (bus->calls.homeless_count > 0) free_homeless(bus, first_homeless(bus));
   HOLT_LIST_EACH(&bus->calls.serves, node, next) free(HOLT_CONTAINER(node, struct holt_serve, node));

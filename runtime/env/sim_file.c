@@ -114,7 +114,9 @@ int holt__sim_dir_open(struct holt_env *env, const char *path, struct holt_dir *
   struct sim_host *host = (struct sim_host *)env;
   struct sim_slot *slot = need_slot(host->sim, host->name, path);
   if (slot->open != NULL)
-    return holt_err_set(err, HOLT_ELOCKED, "the folder '%s' is in use by another process", path);
+    return holt_err_set(err, HOLT_ELOCKED,
+                        "the folder '%s' is in use by another process; stop that one, or give another folder",
+                        path);
   struct sim_dir *d = holt_alloc(sizeof *d);
   d->host = host;
   d->slot = slot;

@@ -321,12 +321,16 @@ int holt__uv_dir_open(struct holt_env *env, const char *path, struct holt_dir **
   int fd = error != 0 ? -1 : open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   if (error == 0 && fd < 0) error = errno;
   if (error != 0)
-    return holt_err_set(err, code_of(error), "cannot open the folder '%s': %s", path, strerror(error));
+    return holt_err_set(err, code_of(error),
+                        "cannot open the folder '%s': %s; make way for it, or give another one", path,
+                        strerror(error));
   if (flock(fd, LOCK_EX | LOCK_NB) != 0) {
     error = errno;
     close(fd);
     if (error == EWOULDBLOCK)
-      return holt_err_set(err, HOLT_ELOCKED, "the folder '%s' is in use by another process", path);
+      return holt_err_set(
+          err, HOLT_ELOCKED,
+          "the folder '%s' is in use by another process; stop that one, or give another folder", path);
     return holt_err_set(err, code_of(error), "cannot lock the folder '%s': %s", path, strerror(error));
   }
   struct uv_dir *d = holt_alloc(sizeof *d);

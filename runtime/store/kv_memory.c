@@ -430,7 +430,9 @@ int holt__kv_open_memory(struct holt_env *env, const struct holt_kv_options *opt
   struct holt_vault *vault = options->path == NULL ? NULL : holt_env_vault(env, options->path);
   struct holt_kv_disk *disk = vault == NULL ? holt_alloc(sizeof *disk) : disk_in(vault);
   if (disk->is_open)
-    return holt_err_set(err, HOLT_ELOCKED, "the folder '%s' is in use by another process", options->path);
+    return holt_err_set(err, HOLT_ELOCKED,
+                        "the folder '%s' is in use by another process; stop that one, or give another folder",
+                        options->path);
   if (disk->kind[0] != '\0') {
     int rc = holt__kv_check_stamp(options, disk->kind, disk->version, err);
     if (rc != 0) return rc;

@@ -45,7 +45,7 @@ local function pump(self, pair, from, to)
 end
 
 local function serve(self, near)
-  local far = core.connect(self.target, 5)
+  local far = not self.is_barred and core.connect(self.target, 5)
   if not far then
     near:close(true)
     return
@@ -94,6 +94,15 @@ function Proxy:cut()
   for pair in pairs(self.pairs) do
     cut(pair)
     self.cuts = self.cuts + 1
+  end
+end
+
+---Cut every connection, and each new one at once, until it is let through again.
+---@param is_barred boolean
+function Proxy:bar(is_barred)
+  self.is_barred = is_barred
+  if is_barred then
+    self:cut()
   end
 end
 

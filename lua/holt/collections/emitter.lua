@@ -7,6 +7,7 @@ local core = require("holt.core")
 local errors = require("holt.errors")
 local object = require("holt.collections.object")
 local options = require("holt.options")
+local outbox = require("holt.collections.outbox")
 local subscriptions = require("holt.collections.subscriptions")
 
 local M = {}
@@ -17,8 +18,10 @@ local name_of, members_of = subscriptions.name_of, subscriptions.members_of
 local RULES = { codecs = { "table" }, request_timeout = { "seconds" }, events_max = { "integer", min = 1 } }
 local SUBSCRIBE_RULES = { meta = { "any" }, timeout = { "seconds" } }
 local HAS_RULES = { own = { "boolean" }, linearizable = { "boolean" }, timeout = { "seconds" } }
-local EVENTS = { "close" }
+local EVENTS = { "dropped", "close" }
 local SUBJECT = "_holt.emitter.%016x"
+local FRAME_REST = 512 -- bytes of a frame beside the event and the names
+local ROOM_REST = 256 -- what an event on its way costs beside its own bytes
 
 --- The emitter -------------------------------------------------------------------------------------------------------
 
@@ -281,42 +284,89 @@ local function encode(self, method, event, ...)
   return bytes
 end
 
--- Ask one member to handle an event: true when it did, false when it does not listen any more.
-local function send(self, id, event, bytes, timeout, wants_answer)
-  self.sent = self.sent + 1
-  local deadline = core.now() + timeout
-  local subject = SUBJECT:format(id)
-  repeat
-    local answer, err = core.node_call(self.node, subject, math.max(0, deadline - core.now()), {
-      self.name,
-      event,
-      bytes,
-      wants_answer,
-    })
-    if answer ~= nil or err.code ~= "no_responder" then
-      return answer, err
-    end
-    core.sleep(0.02) -- it is new, and its way not known here yet
-  until core.now() >= deadline
-  return nil
+-- The bytes of an event, if they fit into one frame.
+local function payload(self, method, event, ...)
+  local size, problem = core.object_size(self[1])
+  local frame_max = core.node_frame_max(self.node)
+  if not size or not frame_max then
+    return nil, problem or select(2, closed(self))
+  end
+  local bytes, err = encode(self, method, event, ...)
+  if not bytes then
+    return nil, err
+  end
+  local total = #bytes + #self.name + #event + FRAME_REST
+  if total > frame_max then
+    local text = "emitter:%s: '%s' has %d bytes, at most %d fit into a frame; send it in pieces, or send where it can be fetched"
+    return errors.fail("too_large", text:format(method, event, total, frame_max))
+  end
+  return bytes
+end
+
+local function outbox_of(node, id)
+  node.outboxes = node.outboxes or {}
+  local box = node.outboxes[id] or outbox.new()
+  node.outboxes[id] = box
+  return box
+end
+
+-- Ask one member to handle an event, for which room was taken in its outbox: true when it did, false when it does not
+-- listen any more. As long as it surely has not got it, this waits: for a way to it, and for room on that way.
+local function send(self, id, event, bytes, deadline, wants_answer)
+  local answer, err = core.node_call_patiently(self.node, SUBJECT:format(id), math.max(0, deadline - core.now()), {
+    self.name,
+    event,
+    bytes,
+    wants_answer,
+  })
+  local boxes = self.node.outboxes
+  boxes[id]:give(#bytes + ROOM_REST, answer ~= nil)
+  if boxes[id]:is_empty() then
+    boxes[id] = nil
+  end
+  if answer then
+    self.sent = self.sent + 1
+  end
+  return answer, err
+end
+
+-- Nobody listens to `dropped`: a warning, at most one a second.
+local function complain(self, event, name, err)
+  self.untold = self.untold + 1
+  self.last_untold = ("'%s' to %s: %s"):format(event, name, tostring(err))
+  if self.untold > 1 then
+    return
+  end
+  core.go_quiet(function()
+    core.sleep(1)
+    local text = "%s: emitter '%s': %d events did not get to a listener; the last, %s"
+    core.log("warn", text:format(self.node.name, self.name, self.untold, self.last_untold))
+    self.untold = 0
+  end)
+end
+
+-- An event of `notify` did not get to a member, or nobody can tell.
+local function drop(self, event, id, err)
+  local name = name_of(self.node, id)
+  self.dropped = self.dropped + 1
+  if not self.events:fire("dropped", event, name, err) then
+    complain(self, event, name, err)
+  end
 end
 
 ---Tell an event to all nodes that listen to it and wait for their handlers: names of those that handled it, names of
----those that did not answer.
+---those that did not answer, and why not, by name.
 function Emitter:publish(event, ...)
   check_event("publish", event)
   if self.closed then
     return closed(self)
   end
-  local size, problem = core.object_size(self[1])
-  if not size then
-    return nil, problem
-  end
-  local bytes, err = encode(self, "publish", event, ...)
+  local bytes, err = payload(self, "publish", event, ...)
   if not bytes then
     return nil, err
   end
-  local self_id, handled, silent, calls = core.cluster_self(self.node), {}, {}, {}
+  local self_id, handled, silent, why, calls = core.cluster_self(self.node), {}, {}, {}, {}
+  local deadline = core.now() + self.timeout
   for _, id in ipairs(members_of(self.subscriptions, event)) do
     local name = name_of(self.node, id)
     calls[#calls + 1] = core.go_quiet(function(...)
@@ -328,11 +378,14 @@ function Emitter:publish(event, ...)
         end
         return
       end
-      local answer = send(self, id, event, bytes, self.timeout, true)
+      local answer, problem = outbox_of(self.node, id):take(#bytes + ROOM_REST, self.timeout)
+      if answer then
+        answer, problem = send(self, id, event, bytes, deadline, true)
+      end
       if answer then
         handled[#handled + 1] = name
       elseif answer == nil then
-        silent[#silent + 1] = name
+        silent[#silent + 1], why[name] = name, problem
       end
     end, ...)
   end
@@ -341,32 +394,46 @@ function Emitter:publish(event, ...)
   end
   table.sort(handled)
   table.sort(silent)
-  return handled, silent
+  return handled, silent, #silent > 0 and why or nil
 end
 
----The same without waiting: whether anybody listens.
+---The same without waiting for handlers: whether anybody listens. It waits for room for the event, as `emit` does.
 function Emitter:notify(event, ...)
   check_event("notify", event)
   if self.closed then
     return closed(self)
   end
-  local size, problem = core.object_size(self[1])
-  if not size then
-    return nil, problem
-  end
-  local bytes, err = encode(self, "notify", event, ...)
+  local bytes, err = payload(self, "notify", event, ...)
   if not bytes then
     return nil, err
   end
-  local self_id = core.cluster_self(self.node)
+  local self_id, lost = core.cluster_self(self.node), nil
   local members = members_of(self.subscriptions, event)
+  local deadline = core.now() + self.timeout
   for _, id in ipairs(members) do
+    local room, problem = true, nil
     if id == self_id then
       self.sent = self.sent + 1
       deliver(self, event, ...)
     else
-      core.go_quiet(send, self, id, event, bytes, self.timeout, false)
+      room, problem = outbox_of(self.node, id):take(#bytes + ROOM_REST, math.max(0, deadline - core.now()), true)
     end
+    if not room then
+      problem.node = name_of(self.node, id)
+      problem.message = ("emitter:notify: '%s' to %s: %s"):format(event, problem.node, problem.message)
+      lost = problem
+      drop(self, event, id, problem)
+    elseif id ~= self_id then
+      core.go_quiet(function()
+        local answer, why = send(self, id, event, bytes, deadline, false)
+        if answer == nil then
+          drop(self, event, id, why)
+        end
+      end)
+    end
+  end
+  if lost then
+    return nil, lost
   end
   return #members > 0
 end
@@ -389,13 +456,13 @@ function Emitter:clear(opts)
   return true
 end
 
----Counters: subscriptions, received, sent.
+---Counters: subscriptions, received, sent (taken by a listener), dropped (of notify: did not get there, or nobody can tell).
 function Emitter:stats()
   local count = 0
   for _ in pairs(self.listeners) do
     count = count + 1
   end
-  return { subscriptions = count, received = self.received, sent = self.sent }
+  return { subscriptions = count, received = self.received, sent = self.sent, dropped = self.dropped }
 end
 
 function Emitter.internal.export_into(self, result)
@@ -405,12 +472,18 @@ function Emitter.internal.export_into(self, result)
   end
 end
 
+local function subscription_problem(item)
+  if type(item) ~= "table" or type(item.event) ~= "string" or type(item.node) ~= "string" then
+    return "must be { event = …, node = …, meta = … }"
+  end
+end
+
 ---Subscriptions of nodes that are members now; those of others say nothing to anybody.
 function Emitter:import(given, opts)
-  object.check_table(self, "import", given)
+  object.check_export(self, given, "subscriptions", subscription_problem)
   opts = options.check("emitter:import", opts, { events = { "boolean" }, timeout = { "seconds" } })
   local ops = {}
-  for _, item in ipairs(given.subscriptions or {}) do
+  for _, item in ipairs(given.subscriptions) do
     local id = core.cluster_member(self.node, item.node)
     if id then
       local bytes, err = core.object_encode(self[1], item.meta)
@@ -522,6 +595,7 @@ function M.new(node, name, given, level)
     options = given,
   })
   self.listeners, self.metas, self.payloads, self.received, self.sent = {}, {}, payloads, 0, 0
+  self.dropped, self.untold = 0, 0
   self.leaving = {} -- gates, by event: see withdraw
   self.subscriptions = subscriptions.new(self, function()
     object.follow(self)

@@ -554,17 +554,19 @@ function SharedEmitter:has_subscribers(event, options) end
 ---@param event string
 ---@param ... any
 ---@return string[]|nil handled Names of nodes.
----@return string[]|holt.Error silent Those that did not answer; or the error.
+---@return string[]|holt.Error silent Those that did not answer; or the error: too_large, closed, codec.
+---@return table<string, holt.Error>? why Why those did not, by name; `may_have_run`: it may have been handled.
 function SharedEmitter:publish(event, ...) end
 
----The same without waiting: whether anybody listens.
+---The same without waiting for handlers: whether anybody listens. Waits while 16 MiB are on their way to a member; one
+---that has answered none of them for a second is left out. What does not get there is told by `dropped(event, name, err)`.
 ---@param event string
 ---@param ... any
 ---@return boolean|nil
----@return holt.Error? err
+---@return holt.Error? err too_large, closed, codec; stalled, buffer_full: a member (err.node) was left out.
 function SharedEmitter:notify(event, ...) end
 
----subscriptions received sent
+---subscriptions received sent dropped
 ---@return table<string, integer>
 function SharedEmitter:stats() end
 

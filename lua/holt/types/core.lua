@@ -259,6 +259,19 @@ function core.node_unserve(node, number) end
 ---@return any ...
 function core.node_call(node, subject, timeout, request) end
 
+---The same, but it rather waits until the deadline than end in want of a responder, of a way or of room.
+---@param node table
+---@param subject string
+---@param timeout number
+---@param request? any
+---@return any ...
+function core.node_call_patiently(node, subject, timeout, request) end
+
+---Bytes of the largest frame body; nil once the node is closed.
+---@param node table
+---@return integer?
+function core.node_frame_max(node) end
+
 ---@param node table
 ---@param address string
 ---@return true|nil ok
