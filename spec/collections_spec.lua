@@ -198,12 +198,20 @@ describe("a shared", function()
     end)
 
     it("answers `closed` once its handle is closed, to calls under way too, and keeps the data", function()
-      map:set("a", 1)
+      local lone = cluster.node({ name = "lone", cluster = { name = "lone", members = 2, election_timeout = 0.2 } })
+      local waiting, jobs = lone:map("m"), lone:queue("q") -- nothing is done without the second one
       local pending = holt.go(function()
-        return select(2, map:set("a", 2))
+        return select(2, waiting:set("a", 2, { timeout = 60 }))
       end)
-      holt.after(0, function() end)
+      local popping = holt.go(function()
+        return select(2, jobs:pop({ timeout = 60 }))
+      end)
       holt.sleep(0)
+      waiting:close()
+      jobs:close()
+      assert.equal("closed", select(2, pending:join(5)).code)
+      assert.equal("closed", select(2, popping:join(5)).code)
+      map:set("a", 1)
       map:close()
       assert.is_true(map.closed)
       local _, err = map:get("a")
@@ -211,9 +219,56 @@ describe("a shared", function()
       assert.equal("closed", select(2, map:set("a", 1)).code)
       assert.equal("closed", select(2, map:ready()).code)
       assert.is_false(pcall(map.pairs, map))
-      pending:join()
-      assert.is_truthy(node:map("stock"):get("a"))
+      assert.equal(1, node:map("stock"):get("a"))
     end)
+  end)
+
+  it("refuses to import what export did not give, at the line of the caller", function()
+    local function refused(text, object, given)
+      local line = debug.getinfo(1, "l").currentline + 1
+      local ok, err = pcall(function() object:import(given) end)
+      assert.is_false(ok)
+      assert.equal(("spec/collections_spec.lua:%d: %s"):format(line, text), tostring(err):gsub("^.*/spec/", "spec/"))
+    end
+    local map, queue, record, emitter = node:map("i"), node:queue("j"), node:record("k"), node:emitter("l")
+    refused("map:import: expected a table, got number", map, 3)
+    refused("map:import: the table has no kind; it takes what map:export() gave: { kind = 'map', entries = … }", map, {})
+    refused("map:import: this is what an emitter exported", map, { kind = "emitter" })
+    refused("map:import: 'entries' must be a list, got nil", map, { kind = "map" })
+    refused("map:import: 'entries' must be a list, got number", map, { kind = "map", entries = 3 })
+    refused("map:import: 'entries' must be a list, it has the key a", map, { kind = "map", entries = { a = 1 } })
+    refused("map:import: entries[1] must be { key, value }", map, { kind = "map", entries = { 3 } })
+    refused("map:import: entries[2] must be { key, value }", map, { kind = "map", entries = { { 1, 2 }, {} } })
+    refused("queue:import: items[1] is missing", queue, { kind = "queue", items = { nil, 2 } })
+    refused("record:import: entries[1] must be { field, value }, the field a string", record, { kind = "record", entries = { { 1, 2 } } })
+    refused("emitter:import: 'subscriptions' must be a list, got nil", emitter, { kind = "emitter" })
+    refused(
+      "emitter:import: subscriptions[1] must be { event = …, node = …, meta = … }",
+      emitter,
+      { kind = "emitter", subscriptions = { { event = "x" } } }
+    )
+    assert.equal(0, #node:objects()) -- nothing of all this was done
+  end)
+
+  it("says of a handle of another kind that it is not ready, and of a closed node that it has no offices", function()
+    assert.is_true(node:map("one"):set("a", 1))
+    local _, err = node:queue("one"):ready(1)
+    assert.equal("wrong_kind", err.code)
+    _, err = pcall(node.txn, node, function(t)
+      t:get(node:emitter("e"), "a")
+    end)
+    assert.matches("t:get: expected a map or record, got an emitter", tostring(err))
+    local queue, popped = node:queue("waited for"), nil
+    local popping = holt.go(function()
+      popped = table.pack(queue:pop({ wait = 60 }))
+    end)
+    holt.sleep(0.05)
+    node:close()
+    popping:join(5)
+    assert.equal("closed", popped and popped[2] and popped[2].code)
+    local office, why = node:on_leader(function() end)
+    assert.is_nil(office)
+    assert.equal("closed", why.code)
   end)
 
   describe("queue", function()
@@ -381,7 +436,7 @@ describe("a shared", function()
       eventually("the notice", function()
         return #got == 2
       end)
-      assert.same({ subscriptions = 1, received = 2, sent = 2 }, alerts:stats())
+      assert.same({ subscriptions = 1, received = 2, sent = 2, dropped = 0 }, alerts:stats())
     end)
 
     it("takes all of several tasks that begin to listen at once", function()
@@ -505,22 +560,46 @@ describe("a shared", function()
     end)
 
     it("runs again when what it read was changed before it was done", function()
-      local runs = 0
-      local task = holt.go(function()
-        return node:txn(function(t)
-          runs = runs + 1
-          t:set(stock, "apple", t:get(stock, "apple") + 1)
+      local first = stock:get("apple")
+      local runs, seen = 0, {}
+      local function body(t)
+        runs = runs + 1
+        seen[#seen + 1] = t:get(stock, "apple")
+        t:set(stock, "apple", seen[#seen] + 1)
+      end
+      local tasks = {}
+      for i = 1, 2 do
+        tasks[i] = holt.go(function()
+          return node:txn(body)
         end)
+      end
+      for _, task in ipairs(tasks) do
+        assert.is_true(task:join(5))
+      end
+      assert.equal(first + 2, stock:get("apple"))
+      -- nothing is applied between the first two runs: both read the same, one of them runs again
+      assert.same({ first, first, first + 1 }, seen)
+      assert.equal(3, runs)
+    end)
+
+    it("tells an emit and a notify of its body each time it runs, also when it proposes nothing", function()
+      local alerts, heard = node:emitter("alerts"), 0
+      assert.is_true(alerts:subscribe("seen", function()
+        heard = heard + 1
+      end))
+      assert.is_false(pcall(node.txn, node, function(t)
+        t:set(stock, "apple", 0)
+        assert(alerts:notify("seen") and node:emit("seen"))
+        error("no")
+      end))
+      assert.is_true(node:txn(function(t)
+        t:set(stock, "apple", 7)
+        assert(alerts:notify("seen"))
+      end))
+      eventually("both are heard", function()
+        return heard == 2
       end)
-      local other = holt.go(function()
-        return node:txn(function(t)
-          t:set(stock, "apple", t:get(stock, "apple") + 1)
-        end)
-      end)
-      assert.is_true(task:join(5))
-      assert.is_true(other:join(5))
-      assert.equal(4, stock:get("apple"))
-      assert.is_true(runs >= 1)
+      assert.equal(7, stock:get("apple"))
     end)
 
     it("loses no increment of many that run at once", function()

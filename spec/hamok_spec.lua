@@ -84,9 +84,14 @@ describe("as Hamok's examples show:", function()
         holt.sleep(0.001)
       end
     end)
-    for i = 1, 2 do
-      local fresh = cluster.join("fresh" .. i, { join = { nodes[3]:status().listen[1] } })
+    for i = 1, 3 do
+      local fresh = cluster.join("fresh" .. i, { join = { client:status().listen[1] } })
       assert.is_true(fresh:ready(10))
+      client = fresh -- the call under way ends at the old one, which only then leaves
+      local before = done
+      eventually("a call at the new one", function()
+        return done > before + 1
+      end)
       assert.is_true(nodes[i]:leave(5))
       nodes[i]:close()
     end

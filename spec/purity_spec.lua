@@ -54,6 +54,8 @@ describe("purity", function()
 
   it("of dag/: nothing but base/, wire/ and memory", function() assert.same({}, strangers("dag", { "base", "wire" })) end)
 
+  it("of collections/: nothing but base/ and memory", function() assert.same({}, strangers("collections", { "base" })) end)
+
   it("would be noticed missing: env/ calls names that are not allowed", function()
     local found = table.concat(strangers("env", { "base" }), " ")
     assert.truthy(found:find("uv_run", 1, true))

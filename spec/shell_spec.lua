@@ -101,8 +101,70 @@ describe("three processes", function()
     assert.equal(3, later)
     assert.matches("no_quorum", said)
     assert.same({ 0, "2", "" }, { shell(list[1], "get", "stock", "apple", "--local") })
-    _, out = shell(list[1], "status")
-    assert.matches("quorum +NO for", out)
+    nodes.until_true(function()
+      _, out = shell(list[1], "status")
+      return out:find("quorum +NO for [1-9]")
+    end)
+    local first, second = out:match("quorum +NO for %d+ s; missing: (n%d) for %d+ s, (n%d) for %d+ s\n")
+    local names = { first, second }
+    table.sort(names)
+    local gone = { leader.name, list[2].name }
+    table.sort(gone)
+    assert.same(gone, names)
+    for _, name in ipairs(gone) do
+      assert.matches("member +" .. name .. " +voter +%S+ +[^\n]*not connected", out)
+    end
+  end)
+
+  it("show the shell who lags and since when, at the leader", function()
+    local list = start(3)
+    local leader = json.decode(select(2, shell(list[1], "status", "--json"))).leader
+    local leading, slow, third
+    for _, node in ipairs(list) do
+      if node.name == leader then
+        leading = node
+      elseif slow then
+        third = node
+      else
+        slow = node
+      end
+    end
+    slow:pause()
+    for i = 1, 3 do
+      assert.equal(0, (shell(third, "set", "stock", "k" .. i, "1", "--timeout", "10")))
+    end
+    local out
+    nodes.until_true(function()
+      out = select(2, shell(leading, "status"))
+      return out:find("member +" .. slow.name .. " [^\n]*%d+ behind, silent for [1-9]%d* s")
+    end, nil, function()
+      return out
+    end)
+    assert.is_nil(out:find("member +" .. third.name .. " [^\n]*silent"))
+    slow:resume()
+  end)
+
+  it("answer the shell from what is confirmed: no object that a majority does not know is missed or made up", function()
+    local lone = nodes.start({ name = "lone", script = SCRIPT:gsub("MEMBERS", "3") }) -- the others never come
+    for _, line in ipairs { "get m a", "keys m", "keys", "pop q", "push q x", "set m a 1" } do
+      local words = { "--timeout", "0.3" }
+      for word in line:gmatch("%S+") do
+        table.insert(words, #words - 1, word)
+      end
+      local code, out, said = shell(lone, table.unpack(words))
+      assert.same({ line, 3, "" }, { line, code, out })
+      assert.matches("no_quorum", said)
+    end
+    assert.same({ 0, "", "" }, { shell(lone, "keys", "--local") })
+    assert.same({ 1, "", "holt: there is no object 'm' here [not_found]" }, { shell(lone, "get", "m", "a", "--local") })
+    lone:kill()
+    local list = start(3)
+    local code, _, said = shell(list[1], "get", "nothing")
+    assert.same({ 1, "holt: there is no object 'nothing' [not_found]" }, { code, said })
+    assert.is_true(list[1]:eval("return node:emitter('e'):subscribe('x', print)"))
+    code, _, said = shell(list[2], "get", "e")
+    assert.equal(1, code)
+    assert.matches("'e' is an emitter, not a map or a record or a queue", said)
   end)
 
   it("hand leadership over and take out one that is gone, by the shell", function()

@@ -7,10 +7,11 @@ local WAY_OUT = {
   address_in_use = "Another program listens there. Stop it, or choose another port; port 0 takes a free one.",
   again = "It cannot be done at this moment. Try again a little later.",
   bad_address = "Write host:port, :port for this machine, [::1]:port for IPv6, or unix:PATH.",
-  buffer_full = "The peer was away too long for its buffer. Raise buffer_max or buffer_bytes, or use overflow = \"wait\".",
+  buffer_full = "More waits for a peer than may. It was away too long: raise buffer_max or buffer_bytes, or use overflow = \"wait\". "
+    .. "Or too much was sent at once: wait, then send again.",
   busy = "So much waits already that more would not fit into memory. Wait for what is under way.",
   canceled = "The task was canceled, by task:cancel() or because the node closed.",
-  cannot_block = "Lua cannot suspend table.sort, string.gsub or a finaliser. Make the call before or after it.",
+  cannot_block = "Lua cannot suspend table.sort, string.gsub, a finaliser or the body of a txn. Make the call before or after it.",
   closed = "The node, peer or stream was closed before. Make a new one.",
   codec = "The value has no form in this codec: a function, a cycle, NaN in JSON. Send plain values, or another codec.",
   connection_refused = "Nobody listens there. Start the other node, or check the address; holt goes on dialling.",

@@ -236,10 +236,10 @@ end
 M.member = {
   name = "member",
   usage = "holt member [remove NAME | transfer [NAME]] [options]",
-  summary = "Print the members; take out one that is gone for good; hand leadership over.",
+  summary = "Print the members; take out one that was stopped for good; hand leadership over.",
   examples = {
     { "holt member --node n1", "one line a member" },
-    { "holt member remove n3 --node n1", "n3 will not come back" },
+    { "holt member remove n3 --node n1", "n3, which was stopped before: alive it comes back at once, under a new id" },
     { "holt member transfer n2 --node n1", "n2 leads from now on" },
   },
   flags = flags(JSON),

@@ -185,9 +185,19 @@ function Map.internal.export_into(self, result)
   end
 end
 
+local function entry_problem(entry)
+  if type(entry) ~= "table" or entry[1] == nil or entry[1] ~= entry[1] or entry[2] == nil then
+    return "must be { key, value }"
+  end
+end
+
+function Map.internal.check_import(self, given)
+  object.check_export(self, given, "entries", entry_problem, 4)
+end
+
 function Map.internal.import_list(self, given)
   local list = {}
-  for i, entry in ipairs(given.entries or {}) do
+  for i, entry in ipairs(given.entries) do
     list[i] = { op = OP.set, key = entry[1], value = entry[2] }
   end
   return list

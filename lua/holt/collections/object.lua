@@ -132,6 +132,46 @@ function M.check_table(self, method, given)
   end
 end
 
+---What `export` gave is a table of this kind with a list of `field`; `problem(item)` says what is wrong with one of it.
+---@param problem fun(item: any): string|nil
+---@param level? integer 3 when called by a method that the user called.
+function M.check_export(self, given, field, problem, level)
+  level = level or 3
+  local function refuse(format, ...)
+    error(("%s:import: %s"):format(self.kind, format:format(...)), level + 1)
+  end
+  if type(given) ~= "table" then
+    refuse("expected a table, got %s", type(given))
+  elseif given.kind == nil then
+    refuse("the table has no kind; it takes what %s:export() gave: { kind = '%s', %s = … }", self.kind, self.kind, field)
+  elseif given.kind ~= self.kind then
+    refuse("this is what %s exported", M.a(tostring(given.kind)))
+  elseif type(given[field]) ~= "table" then
+    refuse("'%s' must be a list, got %s", field, type(given[field]))
+  end
+  local count = 0
+  for key in pairs(given[field]) do
+    if math.type(key) ~= "integer" then
+      refuse("'%s' must be a list, it has the key %s", field, tostring(key))
+    end
+    count = math.max(count, key)
+  end
+  for i = 1, count do
+    local item = given[field][i]
+    local wrong = item == nil and "is missing" or problem(item)
+    if wrong then
+      refuse("%s[%d] %s", field, i, wrong)
+    end
+  end
+end
+
+---A kind with its article.
+---@param kind string
+---@return string
+function M.a(kind)
+  return (kind:find("^[aeiou]") and "an " or "a ") .. kind
+end
+
 ---The timeout of one call.
 function M.timeout(self, method, opts)
   if opts == nil then
@@ -331,6 +371,9 @@ function Object:ready(timeout)
   if ok and self.begun then
     ok, err = self.begun:wait(math.max(0, deadline - core.now()))
   end
+  if ok then
+    ok, err = core.object_size(self[1]) -- an object of another kind may have this name
+  end
   if not ok then
     return nil, err
   end
@@ -429,11 +472,8 @@ end
 ---Put in what export gave, as one operation through the log: merged into a map or record, in place of what a
 ---queue held. Listeners hear of it with `{ events = true }` only.
 function Object:import(given, opts)
-  M.check_table(self, "import", given)
+  self.internal.check_import(self, given)
   opts = options.check(self.kind .. ":import", opts, IMPORT_RULES)
-  if given.kind ~= self.kind then
-    error(("%s:import: this is what a %s exported"):format(self.kind, tostring(given.kind)), 2)
-  end
   local list, err = self.internal.import_list(self, given)
   if not list then
     return nil, err
@@ -449,7 +489,7 @@ function M.class()
   for name, value in pairs(Object) do
     class[name] = value
   end
-  class.internal = {} -- export_into(self, result), import_list(self, given), changed(self, …): for this module
+  class.internal = {} -- export_into(self, result), check_import(self, given), import_list(self, given), changed(self, …): for this module
   class.__index = class
   return class
 end

@@ -45,6 +45,17 @@ function Queue:push(...)
   end, false, true)
 end
 
+local close = Queue.close
+
+---Let go of this handle; who waits for an item gets `closed`.
+function Queue:close()
+  local is_closed = close(self)
+  self.more:open()
+  return is_closed
+end
+
+Queue.__close = Queue.close
+
 -- Wait until something was added since `seen`, or `rest` seconds are over.
 local function wait_for_more(self, seen, rest)
   if self.adds ~= seen then
@@ -125,9 +136,13 @@ function Queue.internal.export_into(self, result)
   result.head, result.tail = core.object_ends(self[1])
 end
 
+function Queue.internal.check_import(self, given)
+  object.check_export(self, given, "items", function() end, 4)
+end
+
 function Queue.internal.import_list(self, given)
   local list = { { op = OP.clear } }
-  for _, item in ipairs(given.items or {}) do
+  for _, item in ipairs(given.items) do
     list[#list + 1] = { op = OP.push, value = item }
   end
   return list

@@ -235,9 +235,19 @@ function Record.internal.export_into(self, result)
   end)
 end
 
+local function entry_problem(entry)
+  if type(entry) ~= "table" or type(entry[1]) ~= "string" or entry[2] == nil then
+    return "must be { field, value }, the field a string"
+  end
+end
+
+function Record.internal.check_import(self, given)
+  object.check_export(self, given, "entries", entry_problem, 4)
+end
+
 function Record.internal.import_list(self, given)
   local list = {}
-  for i, entry in ipairs(given.entries or {}) do
+  for i, entry in ipairs(given.entries) do
     list[i] = { op = OP.set, key = entry[1], value = entry[2], box = box_of(self, entry[1]) }
   end
   return list

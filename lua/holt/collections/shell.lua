@@ -3,6 +3,7 @@
 local cluster = require("holt.cluster")
 local core = require("holt.core")
 local errors = require("holt.errors")
+local object = require("holt.collections.object")
 
 local M = {}
 
@@ -46,20 +47,38 @@ local function options_of(found)
   return given
 end
 
--- A handle of the object, whatever its kind; of `default` when there is none yet.
-local function open(node, request, default)
-  local name = request.name
-  if type(name) ~= "string" then
-    fail("invalid", "which object? give its name")
-  end
+local function find(node, name)
   for _, found in ipairs(must(core.cluster_objects(node))) do
     if found.name == name then
       local handle = cluster.open_objects(node, found.kind, name)[1]
       return handle or node[found.kind](node, name, options_of(found))
     end
   end
-  if not default then
-    fail("not_found", "there is no object '%s'", name)
+end
+
+-- Whether something is there is for the others to confirm, unless only this node is asked.
+local function confirm(node, request)
+  if not request.is_local then
+    must(node:barrier(request.timeout))
+  end
+end
+
+-- A handle of the object, whatever its kind; of `default` when there is none yet.
+local function open(node, request, default)
+  local name = request.name
+  if type(name) ~= "string" then
+    fail("invalid", "which object? give its name")
+  end
+  local handle = find(node, name)
+  if handle then
+    return handle
+  end
+  confirm(node, request)
+  handle = find(node, name)
+  if handle then
+    return handle
+  elseif not default then
+    fail("not_found", "there is no object '%s'%s", name, request.is_local and " here" or "")
   end
   return node[default](node, name)
 end
@@ -70,7 +89,11 @@ local function check_kind(handle, ...)
       return handle
     end
   end
-  fail("wrong_kind", "'%s' is a %s, not a %s", handle.name, handle.kind, table.concat({ ... }, " or a "))
+  local kinds = {}
+  for i, kind in ipairs({ ... }) do
+    kinds[i] = object.a(kind)
+  end
+  fail("wrong_kind", "'%s' is %s, not %s", handle.name, object.a(handle.kind), table.concat(kinds, " or "))
 end
 
 local function read_options(request)
@@ -130,6 +153,7 @@ end
 ---The keys of a map or record, the events of an emitter; without a name the objects there are.
 function methods.keys(node, request)
   if request.name == nil then
+    confirm(node, request)
     return must(node:objects())
   end
   local handle = check_kind(open(node, request), "map", "record", "emitter")

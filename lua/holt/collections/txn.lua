@@ -30,7 +30,7 @@ local function draft_of(self, handle, method, kinds, level)
     end
     table.sort(names)
     local given = type(handle) == "table" and handle.kind or type(handle)
-    error(("t:%s: expected a %s, got a %s"):format(method, table.concat(names, " or "), given), level)
+    error(("t:%s: expected %s, got %s"):format(method, object.a(table.concat(names, " or ")), object.a(given)), level)
   end
   local id = handle.kind .. "\0" .. handle.name
   local draft = self.drafts[id]
