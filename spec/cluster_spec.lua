@@ -147,7 +147,9 @@ describe("three nodes of one cluster", function()
     eventually("both subscriptions", function()
       return from.subscriptions:size() == 2
     end)
-    assert.same({ { "n3" }, { "n1" } }, { from:publish("fire") })
+    local handled, silent, why = from:publish("fire")
+    assert.same({ { "n3" }, { "n1" } }, { handled, silent })
+    assert.same({ "timeout", true }, { why.n1.code, why.n1.may_have_run })
   end)
 
   it("hand leadership over by name; a task of the leader alone moves along", function()
