@@ -20,7 +20,7 @@ end
 
 -- What a compiler puts in by itself, and memory. No printf, no files, no clock, no chance, no locks.
 local plain = {}
-for name in ([[memcpy memmove memset memcmp strlen qsort realloc free __stack_chk_fail
+for name in ([[memcpy memmove memset memcmp strlen qsort malloc realloc free __stack_chk_fail
               _GLOBAL_OFFSET_TABLE_]]):gmatch("%S+") do
   plain[name] = true
 end
@@ -63,7 +63,7 @@ describe("purity", function()
 
   it("does not let a clock or a file in by way of base/", function()
     local allowed = symbols("build/" .. build .. "/libholt_raft.a", "--undefined-only")
-    for _, name in ipairs({ "clock_gettime", "time", "rand", "getrandom", "fopen", "open", "write", "printf", "malloc" }) do
+    for _, name in ipairs({ "clock_gettime", "time", "rand", "getrandom", "fopen", "open", "write", "printf" }) do
       assert.is_nil(allowed[name])
     end
   end)

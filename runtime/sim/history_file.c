@@ -132,6 +132,7 @@ static const char *take(struct holt_history *history, struct holt_map *open, con
 }
 
 int holt_history_read(struct holt_history *history, struct holt_buf text, struct holt_err *err) {
+  if (text.len == 0) return 0; /* there may be no data to point into */
   struct holt_map open = {0};
   const char *at = (const char *)text.data, *end = at + text.len;
   int code = 0;
