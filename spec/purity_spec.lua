@@ -20,7 +20,7 @@ end
 
 -- What a compiler puts in by itself, and memory. No printf, no files, no clock, no chance, no locks.
 local plain = {}
-for name in ([[memcpy memmove memset memcmp strlen qsort malloc realloc free __stack_chk_fail
+for name in ([[memcpy memmove memset memcmp strlen qsort bsearch malloc realloc free __stack_chk_fail
               _GLOBAL_OFFSET_TABLE_]]):gmatch("%S+") do
   plain[name] = true
 end
