@@ -3,7 +3,11 @@
  * A member that has not heard its leader for a drawn time-out asks whether it could win (pre-vote, no term
  * moves); with a majority it stands for election in the next term. A voter gives one vote a term, to a
  * candidate whose log is at least as long as its own, and none while it hears a leader. Votes and terms are
- * durable before any message that depends on them leaves (holt__raft_out). */
+ * durable before any message that depends on them leaves (holt__raft_out).
+ *
+ * A voter that never leads may be the only one left with what is committed. Once it has refused a vote for
+ * that reason, and nobody else has won for a while, it stands for election all the same: as a leader it sends
+ * the others what they lack, and hands over to one that may lead (give_way in member.c). */
 #include "raft/raft_impl.h"
 
 static uint8_t best_priority(const struct holt_raft_conf *conf) {
@@ -43,7 +47,7 @@ bool holt__raft_may_campaign(const struct holt_raft *r) {
     conf = &before;
     self = holt__raft_conf_find(conf, r->options.self);
   }
-  return holt__raft_member_votes(conf, self) && conf->members[self].can_lead;
+  return holt__raft_member_votes(conf, self) && (conf->members[self].can_lead || r->is_in_the_way);
 }
 
 bool holt__raft_is_loyal(const struct holt_raft *r) {
@@ -81,6 +85,15 @@ static bool is_up_to_date(const struct holt_raft *r, uint64_t log_term, uint64_t
   if (HOLT_BUG(6)) return index >= last;
   if (HOLT_BUG(106)) return index >= r->commit; /* compared with the commit index */
   return log_term > last_term || (log_term == last_term && index >= last);
+}
+
+/* Those that may lead and have as much get their chance first. */
+static void note_in_the_way(struct holt_raft *r) {
+  int self = holt__raft_conf_find(&r->conf, r->options.self);
+  if (r->is_in_the_way || self < 0 || r->conf.members[self].can_lead) return;
+  r->is_in_the_way = true;
+  holt__raft_reset_election_timer(r);
+  r->election_at_ms += 2 * (uint64_t)r->options.election_ms;
 }
 
 static void won(struct holt_raft *r) {
@@ -147,7 +160,9 @@ void holt__raft_on_vote(struct holt_raft *r, const struct holt_raft_message *m) 
   if (r->now_ms < r->quiet_until_ms) return;
   if (is_pre) {
     bool could = m->term > r->term || (m->term == r->term && (r->vote == 0 || r->vote == m->from));
-    answer_vote(r, m, could && is_up_to_date(r, m->log_term, m->index));
+    bool has_all = is_up_to_date(r, m->log_term, m->index);
+    if (!has_all) note_in_the_way(r);
+    answer_vote(r, m, could && has_all);
     return;
   }
   if (m->term > r->term) holt__raft_become_follower(r, m->term, 0);

@@ -61,7 +61,7 @@ struct holt_raft_member {
   uint64_t replaces; /* learner: the member that leaves when this one becomes a voter */
   uint8_t role;      /* enum holt_raft_member_role */
   uint8_t priority;  /* 0 to 10: the highest stand for election first */
-  bool can_lead;     /* false: votes, but never stands for election */
+  bool can_lead;     /* false: votes, but stands for election only to hand on what others lack */
   bool will_vote;    /* learner: made a voter as soon as it has caught up */
 };
 

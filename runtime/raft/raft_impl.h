@@ -90,6 +90,7 @@ struct holt_raft {
   bool has_heard;          /* ever, in this life */
   uint64_t quiet_until_ms; /* grant no vote before (lease reads, after a restart) */
   uint64_t election_at_ms, heartbeat_at_ms;
+  bool is_in_the_way; /* never leads, but has what whoever stands for election has not */
   struct holt_raft_conf conf;
   uint64_t conf_index;
 

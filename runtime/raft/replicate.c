@@ -92,7 +92,7 @@ void holt__raft_become_leader(struct holt_raft *r) {
   r->role = HOLT_RAFT_LEADER;
   r->leader = r->options.self;
   r->transfer_to = 0;
-  r->is_lease_void = false;
+  r->is_lease_void = r->is_in_the_way = false;
   r->round = r->lease_round = 0;
   r->lease_until_ms = 0;
   r->elected_ms = r->now_ms;

@@ -153,6 +153,7 @@ static bool follow(struct holt_raft *r, const struct holt_raft_message *m) {
   if (r->role != HOLT_RAFT_FOLLOWER || r->leader != m->from) holt__raft_become_follower(r, r->term, m->from);
   r->heard_ms = r->now_ms;
   r->has_heard = true;
+  r->is_in_the_way = false;
   holt__raft_reset_election_timer(r);
   return true;
 }

@@ -32,8 +32,7 @@ void holt__rsim_faults_start(struct rsim *w) {
  * promoted. */
 enum half { OLD, NEW, FUTURE };
 
-/* Whether one of them keeps a living majority of members that may lead: others may hold the longest log, vote
- * for nobody with a shorter one, and not stand themselves. */
+/* Whether one of them keeps a living majority, and somebody in it that may lead. */
 static bool half_survives(const struct rsim *w, const struct holt_raft_conf *conf, uint64_t lost_id,
                           enum half half) {
   unsigned count = 0, alive = 0, leading = 0;
@@ -50,7 +49,7 @@ static bool half_survives(const struct rsim *w, const struct holt_raft_conf *con
     alive += is_alive;
     leading += is_alive && m->can_lead;
   }
-  return alive * 2 > count && leading * 2 > count;
+  return alive * 2 > count && leading > 0;
 }
 
 bool holt__rsim_can_lose(const struct rsim *w, const struct rsim_host *h) {

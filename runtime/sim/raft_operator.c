@@ -66,7 +66,7 @@ static struct census count(struct rsim *w, const struct holt_raft_conf *conf, ui
 static bool can_do_without(struct rsim *w, const struct holt_raft_conf *conf, uint64_t id, bool is_leaving) {
   for (int is_later = 0; is_later < 2; is_later++) {
     struct census c = count(w, conf, id, is_leaving, is_later != 0);
-    if (c.voters == 0 || c.alive * 2 <= c.voters || c.leading * 2 <= c.voters) return false;
+    if (c.voters == 0 || c.alive * 2 <= c.voters || c.leading == 0) return false;
   }
   return true;
 }
