@@ -177,7 +177,17 @@ static uint64_t place_of(struct holt_journal *j, uint32_t chain_number, uint64_t
   return rc == 0 && position > 0 ? position : holt_book_next(j->book);
 }
 
-/* What was dropped from the log and is still needed by who knows nothing of the author. */
+/* Whether entries of the chain's author are gone: its opening is kept, but lies apart, or before them in the
+ * log. */
+static bool is_cut(const struct holt_journal *j, uint32_t chain_number) {
+  struct holt_dag_chain chain;
+  struct holt_dag_author author;
+  holt_dag_chain(j->dag, chain_number, &chain);
+  holt_dag_author(j->dag, chain.author, &author);
+  return author.horizon > 0;
+}
+
+/* What who knows nothing of the author needs first. */
 static void send_opening(struct holt_journal *j, struct holt__exchange *x, uint32_t chain) {
   struct holt_kv_txn *txn;
   struct holt_book_entry entry;
@@ -186,8 +196,7 @@ static void send_opening(struct holt_journal *j, struct holt__exchange *x, uint3
   begin_message(j, 0);
   holt_dag_pack_begin(&pack, &j->out);
   int rc = holt_book_get_number(j->book, txn, chain, 1, &entry);
-  if (rc == 0 && entry.arrival == 0)
-    holt_dag_pack_add(&pack, entry.bytes, entry.signature, &j->options.limits);
+  if (rc == 0) holt_dag_pack_add(&pack, entry.bytes, entry.signature, &j->options.limits);
   holt_kv_end(txn);
   if (holt_dag_pack_end(&pack) == 0) return;
   holt_dag_link_sent(x->link, chain, 1);
@@ -199,7 +208,7 @@ static void put_cursor(struct holt_journal *j, struct holt__exchange *x) {
   x->cursor = holt_book_next(j->book);
   for (uint32_t chain = 0; chain < chains; chain++) {
     uint64_t from = holt_dag_link_lacks_from(x->link, chain);
-    if (from == 1) send_opening(j, x, chain);
+    if (from == 1 && is_cut(j, chain)) send_opening(j, x, chain);
     uint64_t position = from > 0 ? place_of(j, chain, from) : x->cursor;
     if (position < x->cursor) x->cursor = position;
   }
@@ -255,6 +264,10 @@ static bool send_range(struct holt_journal *j, struct holt__exchange *x) {
   unsigned looks = HOLT__LOOK_ENTRIES;
   if (x->range_chain == HOLT_DAG_NO_CHAIN) {
     if (!holt_dag_link_next_range(x->link, &range)) return false;
+    if (range.to == 1 && is_cut(j, range.chain)) {
+      send_opening(j, x, range.chain);
+      return true;
+    }
     x->range_chain = range.chain;
     x->range_next = range.from;
     x->range_to = range.to;
