@@ -168,6 +168,11 @@ describe("a journal whose file is damaged", function()
     local program = nodes.holt("run", b.script, "--name", "b", "--data", nodes.folder() .. "/b")
     assert.same(1, program:wait())
     assert.matches("newer holt %(layout 99.*another data directory", program:output("stderr"))
+    for _, verb in ipairs({ "stats", "verify", "log", "export" }) do
+      local told = nodes.holt("journal", verb, "--db", nodes.folder() .. "/b", "--name", "events")
+      assert.same(1, told:wait())
+      assert.matches("newer holt %(layout 99", told:output("stderr"))
+    end
     assert.equal(newer, read_file(path))
     local explained = nodes.holt("explain", "wrong_version")
     assert.same(0, explained:wait())

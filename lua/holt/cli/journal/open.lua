@@ -97,10 +97,10 @@ end
 -- A name that was mistyped would make another, empty journal.
 local function check_name(made, folder, name)
   local names, err = core.journal_names(made)
-  if not names and err.code == "locked" then
+  if not names and err.code ~= "corrupt" then
     give_up(made, err)
   elseif not names or #names == 0 then
-    return -- the opening makes a damaged folder anew, or says what is wrong with it
+    return -- the opening makes a damaged folder anew
   end
   for _, other in ipairs(names) do
     if other == name then
