@@ -89,7 +89,7 @@ end
 local function give_up(made, err)
   made:close()
   if err.code == "locked" then
-    err.hint = "end that one first, or look at a copy of the folder that was made while nobody had it open"
+    err.hint = "or look at a copy of the folder that was made while nobody had it open"
   end
   error(err, 0)
 end
