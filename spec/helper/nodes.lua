@@ -160,7 +160,7 @@ function M.holt_on_terminal(...)
   for i, word in ipairs(words) do
     words[i] = "'" .. word:gsub("'", "'\\''") .. "'"
   end
-  return run({ "script", "-qefc", table.concat(words, " "), "/dev/null", stdin = "pipe", env = { TERM = "xterm" } })
+  return run({ "script", "-qefc", "exec " .. table.concat(words, " "), "/dev/null", stdin = "pipe", env = { TERM = "xterm" } })
 end
 
 ---What it has printed so far.
