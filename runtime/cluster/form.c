@@ -138,15 +138,14 @@ void holt_cluster_link_down(struct holt_cluster *c, struct holt_link *link) {
 static bool is_linked_name(struct holt_cluster *c, const char *name) {
   if (strcmp(name, c->node_name) == 0) return true;
   for (struct holt_link *link = holt_links_first(c->links); link; link = holt_links_next(c->links, link))
-    if (strcmp(holt_link_name(link), name) == 0) return true;
+    if (holt_link_is_up(link) && strcmp(holt_link_name(link), name) == 0) return true;
   return false;
 }
 
 /* All members are linked directly: dial who is only known by hearsay. */
 static void meet(struct holt_cluster *c, const char *name, const char *address) {
-  struct holt_peer *peer;
   if (address[0] == 0 || strcmp(address, c->address) == 0 || is_linked_name(c, name)) return;
-  (void)holt_links_connect(c->links, address, &peer, NULL);
+  holt_links_meet(c->links, address);
 }
 
 /* Once a link, however often it says hello. */
@@ -451,13 +450,11 @@ static void pace_links(struct holt_cluster *c) {
 /* The log says where the members are: who comes back finds them, though the one that it was told to dial is
  * gone for good. */
 static void meet_members(struct holt_cluster *c) {
-  struct holt_peer *peer;
   const struct holt_raft_conf *conf = c->raft ? holt_raft_conf(c->raft) : &c->machine.conf;
   for (uint32_t i = 0; i < conf->count; i++) {
     const struct holt__label *label = holt__member_label(c, conf->members[i].id);
     if (!label || label->id == c->self || label->address[0] == 0 || holt__form_by_id(c, label->id)) continue;
-    if (strcmp(label->address, c->address) != 0)
-      (void)holt_links_connect(c->links, label->address, &peer, NULL);
+    if (strcmp(label->address, c->address) != 0) holt_links_meet(c->links, label->address);
   }
 }
 

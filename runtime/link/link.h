@@ -3,8 +3,9 @@
  *
  * `struct holt_links` is all that one node has to do with its neighbours. A *link* is one remote node by
  * name, with the messages it has not acknowledged; it outlives its connections. A *peer* is the handle a
- * person holds: an address that is dialled for ever, or a node that dialled us. Several peers may lead to one
- * link. Call from the loop's thread only. Durations are milliseconds. */
+ * person holds: an address that is dialled for ever, or for as long as somebody says that a node is there, or
+ * a node that dialled us. Several peers may lead to one link. Call from the loop's thread only. Durations are
+ * milliseconds. */
 #ifndef HOLT_LINK_LINK_H
 #define HOLT_LINK_LINK_H
 
@@ -13,7 +14,8 @@
 #include "transport/transport.h"
 #include "wire/wire.h"
 
-#define HOLT_STALLED_MS 1000 /* without credit for so long a present peer is stalled */
+#define HOLT_STALLED_MS 1000  /* without credit for so long a present peer is stalled */
+#define HOLT_MEET_MS    60000 /* holt_links_meet is good for so long */
 
 struct holt_links;
 struct holt_link;
@@ -129,6 +131,10 @@ int holt_links_listen(struct holt_links *links, const char *address, char actual
 /* Dial for ever. The same address gives the same peer. The peer is valid until its HOLT_PEER_CLOSE. */
 int holt_links_connect(struct holt_links *links, const char *address, struct holt_peer **out,
                        struct holt_err *err);
+/* Somebody says that a node is at `address`: dial until nobody has been there, and nobody has said so again,
+ * for HOLT_MEET_MS. The peer ends then (HOLT_PEER_CLOSE); a link with a name keeps what waits for its node,
+ * as that of any absent node. Without effect on an address that is dialled for ever. */
+void holt_links_meet(struct holt_links *links, const char *address);
 
 struct holt_link *holt_links_first(struct holt_links *links);
 struct holt_link *holt_links_next(struct holt_links *links, struct holt_link *link);

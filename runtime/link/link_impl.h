@@ -4,7 +4,7 @@
  *   link.c       one remote node: its buffers, up and down, ageing
  *   conn.c       one connection: frames in and out, pings, silence
  *   handshake.c  who takes whom, and from which number on
- *   peer.c       one address that is dialled for ever, with back-off
+ *   peer.c       one address that is dialled, with back-off
  */
 #ifndef HOLT_LINK_LINK_IMPL_H
 #define HOLT_LINK_LINK_IMPL_H
@@ -95,6 +95,8 @@ struct holt_peer {
   struct holt_timer timer;
   uint32_t attempts;
   uint64_t delay_ms;
+  bool is_met;     /* by hearsay (holt_links_meet), else dialled for ever */
+  uint64_t met_ms; /* when it was last heard of */
 };
 
 struct holt_links {

@@ -205,19 +205,38 @@ int holt_links_listen(struct holt_links *links, const char *address, char actual
   return 0;
 }
 
+static struct holt_peer *find_address(struct holt_links *links, const char *address) {
+  HOLT_LIST_EACH(&links->peers, node, next) {
+    struct holt_peer *peer = HOLT_CONTAINER(node, struct holt_peer, node);
+    if (peer->state == HOLT_PEER_ENDED || peer->link->is_doomed) continue;
+    if (strcmp(peer->address, address) == 0) return peer;
+  }
+  return NULL;
+}
+
+static struct holt_peer *dial_new(struct holt_links *links, const char *address) {
+  struct holt_peer *peer = holt__peer_new(links, holt__link_new(links), address);
+  holt__peer_dial(peer);
+  return peer;
+}
+
 int holt_links_connect(struct holt_links *links, const char *address, struct holt_peer **out,
                        struct holt_err *err) {
   if (links->is_closed) return holt_err_code(err, HOLT_ECLOSED);
-  HOLT_LIST_EACH(&links->peers, node, next) {
-    struct holt_peer *peer = HOLT_CONTAINER(node, struct holt_peer, node);
-    if (peer->state == HOLT_PEER_ENDED || peer->link->is_doomed || strcmp(peer->address, address) != 0)
-      continue;
-    *out = peer;
-    return 0;
-  }
-  *out = holt__peer_new(links, holt__link_new(links), address);
-  holt__peer_dial(*out);
+  *out = find_address(links, address);
+  if (*out == NULL) *out = dial_new(links, address);
+  (*out)->is_met = false;
   return 0;
+}
+
+void holt_links_meet(struct holt_links *links, const char *address) {
+  if (links->is_closed) return;
+  struct holt_peer *peer = find_address(links, address);
+  if (peer == NULL) {
+    peer = dial_new(links, address);
+    peer->is_met = true;
+  }
+  peer->met_ms = holt_env_now_ms(links->env);
 }
 
 struct holt_link *holt__links_find(struct holt_links *links, const char *name) {

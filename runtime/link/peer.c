@@ -1,4 +1,4 @@
-/* peer.c - the handle a person holds: an address dialled for ever, or a node that dialled us.
+/* peer.c - the handle a person holds: an address that is dialled, or a node that dialled us.
  *
  * - dial; a failure, a refusal or a lost link leads to a wait, then to the next attempt.
  * - the wait is drawn from [0, min(backoff_max, backoff_min * 2^attempts)]: "full jitter" (Brooker,
@@ -7,7 +7,9 @@
  * - a refusal that will not change by itself (channel, version, name) waits at least half of backoff_max.
  * - a link with a pace of its own (holt_link_pace): the wait has that ceiling, and an attempt and its
  * handshake each end after as much.
- * - the link is up, by whatever connection: rest until it falls. */
+ * - the link is up, by whatever connection: rest until it falls.
+ * - an address known by hearsay: no next attempt once it was not heard of for HOLT_MEET_MS, and nobody there.
+ */
 #include <stdlib.h>
 
 #include "base/assert.h"
@@ -114,9 +116,31 @@ static uint64_t draw_delay_ms(struct holt_peer *peer, int code) {
   return draw % (cap + 1);
 }
 
+static bool is_given_up(const struct holt_peer *peer) {
+  uint64_t since = peer->met_ms, now = holt_env_now_ms(peer->links->env);
+  if (peer->link->absent_since_ms > since) since = peer->link->absent_since_ms;
+  return peer->is_met && !holt_link_is_up(peer->link) && now - since > HOLT_MEET_MS;
+}
+
+/* A link whose node is known by name lives on, in case that dials; else the peer is all there is of it. */
+static void leave_to_others(struct holt_peer *peer) {
+  if (peer->link->name[0] == '\0') {
+    peer->state = HOLT_PEER_RESTING;
+    holt_peer_close(peer);
+    return;
+  }
+  holt_list_remove(&peer->link_node);
+  peer->link = NULL;
+  holt__peer_end(peer);
+}
+
 void holt__peer_retry(struct holt_peer *peer, const struct holt_err *err) {
   if (peer->state == HOLT_PEER_ENDED || peer->links->is_closed) return;
   stop_attempt(peer);
+  if (is_given_up(peer)) {
+    leave_to_others(peer);
+    return;
+  }
   int code = err == NULL ? 0 : err->code;
   if (code == HOLT_EDUPLICATE && holt_link_is_up(peer->link)) {
     peer->attempts = 0;

@@ -122,6 +122,38 @@ static void a_fourth_node_joins_and_leaves(void **state) {
   }
 }
 
+static int count_dialled(struct room *room, int i, const char *address) {
+  int count = 0;
+  struct holt_links *links = holt_node_links(room->stations[i].node);
+  for (struct holt_peer *peer = holt_links_first_peer(links); peer; peer = holt_links_next_peer(links, peer))
+    count += strcmp(holt_peer_address(peer), address) == 0;
+  return count;
+}
+
+static void a_member_that_was_removed_is_dialled_no_longer(void **state) {
+  (void)state;
+  struct room *room = room_new(3);
+  for (int i = 0; i < 4; i++) start(room, i, 3);
+  for (int i = 0; i < 4; i++) ready(room, i, 10000);
+  assert_int_equal(set(room, 0, "a", "1", 3000), 0);
+  kill_one(room, 3);
+  holt_sim_run(room->sim, 3 * HOLT_MEET_MS); /* away, and still a member */
+  for (int i = 0; i < 3; i++) assert_int_equal(count_dialled(room, i, "n4:7001"), 1);
+  struct waiting w = {0};
+  prepare(&w);
+  holt_cluster_remove(cluster_of(room, 0), &w.request, "n4", 10000);
+  assert_true(wait(room, &w, 10200));
+  assert_int_equal(w.code, 0);
+  holt_sim_run(room->sim, HOLT_MEET_MS + 30000 + 1000);
+  for (int i = 0; i < 3; i++) assert_int_equal(count_dialled(room, i, "n4:7001"), 0);
+  kill_one(room, 1);
+  holt_sim_run(room->sim, 3 * HOLT_MEET_MS);
+  start(room, 1, 3);
+  ready(room, 1, 10000);
+  assert_string_equal(get(room, 1, "a"), "1");
+  room_free(room);
+}
+
 static void reads_behind_a_barrier_see_what_was_acknowledged_elsewhere(void **state) {
   (void)state;
   struct room *room = room_new(3);
@@ -356,6 +388,7 @@ int main(void) {
       cmocka_unit_test(a_leader_that_dies_takes_nothing_acknowledged_along),
       cmocka_unit_test(a_minority_acknowledges_nothing),
       cmocka_unit_test(a_fourth_node_joins_and_leaves),
+      cmocka_unit_test(a_member_that_was_removed_is_dialled_no_longer),
       cmocka_unit_test(all_die_at_once_and_come_back_with_all_that_was_acknowledged),
       cmocka_unit_test(a_leader_held_by_its_script_leads_on_and_applies_nothing),
       cmocka_unit_test(applied_waits_for_what_is_committed_here_and_asks_nobody),

@@ -90,6 +90,28 @@ static void part(struct room *room, int one, int other, bool is_cut) {
   cut_off(room, other, one, is_cut);
 }
 
+static bool is_linked(struct room *room, int i, const char *name) {
+  struct holt_links *links = holt_node_links(room->stations[i].node);
+  for (struct holt_link *link = holt_links_first(links); link; link = holt_links_next(links, link))
+    if (holt_link_is_up(link) && strcmp(holt_link_name(link), name) == 0) return true;
+  return false;
+}
+
+static void who_knows_each_other_by_hearsay_meets_again_after_a_long_parting(void **state) {
+  (void)state;
+  struct room *room = room_new(5);
+  for (int i = 0; i < 3; i++) start(room, i, 5); /* too few to begin; the first one is all that they dial */
+  holt_sim_run(room->sim, 5000);
+  assert_true(is_linked(room, 1, "n3"));
+  part(room, 1, 2, true);
+  holt_sim_run(room->sim, 5 * HOLT_MEET_MS); /* the first one still says to each that the other is there */
+  assert_false(is_linked(room, 1, "n3"));
+  part(room, 1, 2, false);
+  holt_sim_run(room->sim, 5000);
+  assert_true(is_linked(room, 1, "n3"));
+  room_free(room);
+}
+
 /* n3 sees all pledges, nobody sees its own: it begins alone, out of sight. The two others give that up, and
  * from then on n3 must not get a vote of theirs, however empty they are: they may already be beginning with
  * somebody else. */
@@ -515,6 +537,7 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(one_cluster_begins_though_a_node_is_wiped_in_between),
       cmocka_unit_test(a_node_that_missed_a_pledge_begins_with_who_saw_them_all),
+      cmocka_unit_test(who_knows_each_other_by_hearsay_meets_again_after_a_long_parting),
       cmocka_unit_test(who_has_voided_a_set_takes_no_part_in_it),
       cmocka_unit_test(settings_may_change_between_pledge_and_begin),
       cmocka_unit_test(a_member_that_starts_with_other_settings_gets_them_or_is_told),

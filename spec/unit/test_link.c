@@ -558,6 +558,72 @@ static void a_disconnected_node_goes_on_listening(void **state) {
   assert_heard(&n1, 1, 2);
 }
 
+/* --- Known by hearsay ----------------------------------------------------------------------------- */
+
+static void meet(struct station *s, const char *address) {
+  holt_links_meet(holt_node_links(s->node), address);
+}
+
+static void an_address_known_by_hearsay_is_dialled_while_somebody_says_so(void **state) {
+  (void)state;
+  start_named(&n1, "n1");
+  for (int i = 0; i < 20; i++) {
+    meet(&n1, "n0:7000"); /* nobody there */
+    holt_sim_run(room, HOLT_MEET_MS / 2);
+  }
+  assert_int_equal(n1.notices[HOLT_PEER_CLOSE], 0);
+  assert_int_equal(status_of(&n1).attempts, n1.notices[HOLT_PEER_BACKOFF]);
+  holt_sim_run(room, HOLT_MEET_MS + 30000); /* and the longest wait between attempts */
+  assert_int_equal(n1.notices[HOLT_PEER_CLOSE], 1);
+  assert_null(holt_links_first(holt_node_links(n1.node)));
+  assert_null(holt_links_first_peer(holt_node_links(n1.node)));
+  unsigned before = n1.notices[HOLT_PEER_BACKOFF];
+  start_named(&n0, "n0");
+  holt_sim_run(room, 10 * HOLT_MEET_MS);
+  assert_int_equal(n1.notices[HOLT_PEER_BACKOFF], before);
+  meet(&n1, "n0:7000");
+  holt_sim_run(room, 1000);
+  assert_true(status_of(&n1).is_up);
+}
+
+static void what_waits_for_a_node_that_is_no_longer_dialled_arrives_once_it_dials(void **state) {
+  (void)state;
+  start_named(&n0, "n0");
+  start_named(&n1, "n1");
+  meet(&n1, "n0:7000");
+  emit(&n1, 1, 1);
+  holt_sim_run(room, 2 * HOLT_MEET_MS); /* it is linked: nobody needs to say so again */
+  assert_heard(&n0, 1, 1);
+  kill_station(&n0);
+  emit(&n1, 2, 5);
+  holt_sim_run(room, HOLT_MEET_MS / 2);
+  assert_int_equal(n1.notices[HOLT_PEER_CLOSE], 0);
+  holt_sim_run(room, HOLT_MEET_MS / 2 + 30000);
+  assert_int_equal(n1.notices[HOLT_PEER_CLOSE], 1);
+  assert_string_equal(status_of(&n1).name, "n0");
+  start_named(&n0, "n0");
+  holt_sim_run(room, 2 * HOLT_MEET_MS);
+  assert_int_equal(n0.heard_count, 0);
+  dial(&n0, "n1:7000");
+  holt_sim_run(room, 1000);
+  assert_heard(&n0, 2, 5);
+}
+
+static void an_address_that_a_person_gave_is_dialled_for_ever(void **state) {
+  (void)state;
+  start_named(&n1, "n1");
+  meet(&n1, "n0:7000");
+  dial(&n1, "n0:7000");
+  dial(&n1, "n2:7000");
+  meet(&n1, "n2:7000");
+  holt_sim_run(room, 10 * HOLT_MEET_MS);
+  assert_int_equal(n1.notices[HOLT_PEER_CLOSE], 0);
+  start_named(&n0, "n0");
+  start_named(&n2, "n2");
+  holt_sim_run(room, 30000);
+  assert_int_equal(n1.notices[HOLT_PEER_INITIALIZED], 2);
+}
+
 /* --- Strangers ------------------------------------------------------------------------------------ */
 
 static struct stranger stranger;
@@ -745,6 +811,9 @@ int main(void) {
       T(a_closing_node_does_not_wait_for_ever),
       T(a_closed_peer_is_not_dialled_again),
       T(a_disconnected_node_goes_on_listening),
+      T(an_address_known_by_hearsay_is_dialled_while_somebody_says_so),
+      T(what_waits_for_a_node_that_is_no_longer_dialled_arrives_once_it_dials),
+      T(an_address_that_a_person_gave_is_dialled_for_ever),
       T(another_version_is_refused_in_words),
       T(garbage_is_refused_and_the_node_lives_on),
       T(a_message_out_of_place_is_refused),
