@@ -1,18 +1,22 @@
-/* damage.c - entries whose bytes changed on the disk: noticed, fetched from others, written again;
- * verification.
+/* damage.c - entries whose bytes changed on the disk: noticed, fetched from others, written again.
  *
  * A damaged entry is known by its neighbours: its chain, number and hash. It is asked for everywhere; the run
  * that brings it is a duplicate to the index, and mends it here. Of neighbours that are damaged together only
  * the last is known, by what follows it; the run that brings it names those before it, and what that run does
  * not reach is looked at again once it is mended.
  *
- * What was found is kept in a note until it is mended: the process that found it may have nobody to ask. */
+ * - At most HOLT__DAMAGES_MAX are taken up at a time, each once. What is found beyond is told once, and
+ *   found again by whoever looks once some are mended.
+ * - At most ASKED_MAX are asked for at a time (a neighbour keeps 256 such questions); as some come, others
+ * are asked for. Who did not answer, or had it damaged himself, is asked again: after a second, then twice as
+ *   late each time, a minute later at last.
+ * - What was found is kept in a note until it is mended: the process that found it may have nobody to ask. */
 #include <stdlib.h>
 
 #include "base/mem.h"
 #include "journal/journal_impl.h"
 
-enum { NOTE_BYTES = 32768 }; /* of the note: 4,096 positions */
+enum { ASKED_MAX = 128, IDENTIFY_MAX = 64, AGAIN_MS = 1000, AGAIN_MS_MAX = 60000 };
 
 /* The nearest entry before it that can be named. */
 static void find_before(struct holt_journal *j, struct holt__damage *damage) {
@@ -64,26 +68,109 @@ static int identify(struct holt_journal *j, struct holt__damage *damage) {
   return holt__damage_hash(j, damage->chain, damage->number, damage->ref.hash);
 }
 
-static void ask_everybody(struct holt_journal *j, const struct holt__damage *damage) {
+/* --- Asking -------------------------------------------------------------------------------------------- */
+
+static bool is_askable(const struct holt__damage *damage) {
+  return damage->is_known && !damage->is_asked && damage->bytes.len == 0;
+}
+
+static void ask_everybody(struct holt_journal *j, struct holt__damage *damage) {
+  damage->is_asked = true;
+  j->damages_asked++;
   HOLT_LIST_EACH(&j->exchanges, at, next)
   holt__exchange_ask_again(j, HOLT_CONTAINER(at, struct holt__exchange, node), &damage->ref, &damage->before);
 }
 
-/* Those that nothing named so far: perhaps what follows them is whole now. */
-static void identify_again(struct holt_journal *j) {
+/* As many as there is room for; what was asked for goes to the end, so that all get their turn. */
+static void ask_more(struct holt_journal *j) {
+  struct holt_list asked;
+  holt_list_init(&asked);
   HOLT_LIST_EACH(&j->damages, at, next) {
     struct holt__damage *damage = HOLT_CONTAINER(at, struct holt__damage, node);
-    if (damage->is_known || identify(j, damage) != 0) continue;
-    damage->is_known = true;
+    if (j->damages_asked >= ASKED_MAX) break;
+    if (!is_askable(damage)) continue;
     ask_everybody(j, damage);
+    holt_list_remove(at);
+    holt_list_push(&asked, at);
+  }
+  holt_list_move(&j->damages, &asked);
+}
+
+static void forget(struct holt_journal *j, struct holt__damage *damage) {
+  holt_map_remove(&j->damaged, damage->position);
+  j->damages_asked -= damage->is_asked;
+  holt_list_remove(&damage->node);
+  holt_writer_free(&damage->bytes);
+  free(damage);
+  if (j->damaged.count == 0) j->is_damage_told = false;
+}
+
+/* Retention has dropped some. */
+static void forget_dropped(struct holt_journal *j) {
+  uint64_t first = holt_book_first(j->book);
+  HOLT_LIST_EACH(&j->damages, at, next) {
+    struct holt__damage *damage = HOLT_CONTAINER(at, struct holt__damage, node);
+    if (damage->position < first) forget(j, damage);
   }
 }
+
+/* Of whoever we meet later. */
+void holt__damages_ask(struct holt_journal *j, struct holt__exchange *x) {
+  forget_dropped(j);
+  HOLT_LIST_EACH(&j->damages, at, next) {
+    const struct holt__damage *damage = HOLT_CONTAINER(at, struct holt__damage, node);
+    if (damage->is_asked && damage->bytes.len == 0)
+      holt__exchange_ask_again(j, x, &damage->ref, &damage->before);
+  }
+}
+
+/* Those that nothing named so far: perhaps what follows them is whole now. A few, for that is slow. */
+static void identify_some(struct holt_journal *j) {
+  struct holt_list tried;
+  unsigned count = 0;
+  holt_list_init(&tried);
+  HOLT_LIST_EACH(&j->damages, at, next) {
+    struct holt__damage *damage = HOLT_CONTAINER(at, struct holt__damage, node);
+    if (count == IDENTIFY_MAX) break;
+    if (damage->is_known) continue;
+    damage->is_known = identify(j, damage) == 0;
+    count++;
+    holt_list_remove(at);
+    holt_list_push(&tried, at);
+  }
+  holt_list_move(&j->damages, &tried);
+}
+
+static void ask_again_soon(struct holt_journal *j) {
+  if (j->again_ms == 0) j->again_ms = AGAIN_MS;
+  if (!holt_timer_is_active(&j->again)) holt_timer_start(&j->again, j->again_ms);
+}
+
+void holt__damages_ask_again(void *arg) {
+  struct holt_journal *j = arg;
+  forget_dropped(j);
+  if (holt_list_is_empty(&j->damages)) {
+    j->again_ms = 0;
+    return;
+  }
+  HOLT_LIST_EACH(&j->damages, at, next) {
+    struct holt__damage *damage = HOLT_CONTAINER(at, struct holt__damage, node);
+    j->damages_asked -= damage->is_asked;
+    damage->is_asked = false;
+  }
+  identify_some(j);
+  ask_more(j);
+  j->again_ms = j->again_ms * 2 < AGAIN_MS_MAX ? j->again_ms * 2 : AGAIN_MS_MAX;
+  ask_again_soon(j);
+}
+
+/* --- Noticing ------------------------------------------------------------------------------------------ */
 
 /* The positions, for the next start. */
 static void remember(struct holt_journal *j) {
   struct holt_writer w = {0};
   HOLT_LIST_EACH(&j->damages, at, next)
-  if (w.len < NOTE_BYTES) holt_write_u64(&w, HOLT_CONTAINER(at, struct holt__damage, node)->position);
+  holt_write_u64(&w, HOLT_CONTAINER(at, struct holt__damage, node)->position);
   holt_journal_set_note(j, HOLT__DAMAGED_NOTE, holt_buf(w.data, w.len));
   holt_writer_free(&w);
 }
@@ -107,21 +194,37 @@ static void look_missing(struct holt_journal *j, uint64_t position) {
   holt_kv_end(txn);
 }
 
+/* Once, until all that were taken up are mended. */
+static void tell_too_many(struct holt_journal *j) {
+  struct holt_err err;
+  if (j->is_damage_told) return;
+  j->is_damage_told = true;
+  holt_err_set(&err, HOLT_ECORRUPT,
+               "journal '%s': more than %d entries are damaged; so many are asked for first: once they are "
+               "mended, verify again to have the others found and mended, too",
+               j->name, HOLT__DAMAGES_MAX);
+  holt__journal_tell(j, HOLT_JOURNAL_DISK_ERROR, "", 0, &err);
+}
+
 void holt__journal_damaged(struct holt_journal *j, uint64_t position) {
-  HOLT_LIST_EACH(&j->damages, at, next)
-  if (HOLT_CONTAINER(at, struct holt__damage, node)->position == position) return;
-  HOLT_LIST_EACH(&j->commit.mends, at, next) /* it is being mended */
-  if (HOLT_CONTAINER(at, struct holt__damage, node)->position == position) return;
+  if (holt_map_get(&j->damaged, position) != NULL) return;
   look_missing(j, position);
   holt__journals_look_damage(j);
+  if (j->damaged.count >= HOLT__DAMAGES_MAX) forget_dropped(j);
+  if (j->damaged.count >= HOLT__DAMAGES_MAX) {
+    tell_too_many(j);
+    return;
+  }
   struct holt__damage *damage = holt_alloc(sizeof *damage);
   damage->position = position;
   damage->is_known = identify(j, damage) == 0;
   holt_list_push(&j->damages, &damage->node);
+  holt_map_set(&j->damaged, position, damage);
   j->counts.damaged++;
   remember(j);
   holt__journal_tell(j, HOLT_JOURNAL_DAMAGED, "", position, NULL);
-  if (damage->is_known) ask_everybody(j, damage);
+  if (is_askable(damage) && j->damages_asked < ASKED_MAX) ask_everybody(j, damage);
+  ask_again_soon(j);
 }
 
 void holt__damages_load(struct holt_journal *j) {
@@ -138,14 +241,7 @@ void holt__damages_load(struct holt_journal *j) {
   holt_writer_free(&kept);
 }
 
-/* Of whoever we meet later. */
-void holt__damages_ask(struct holt_journal *j, struct holt__exchange *x) {
-  HOLT_LIST_EACH(&j->damages, at, next) {
-    struct holt__damage *damage = HOLT_CONTAINER(at, struct holt__damage, node);
-    if (damage->is_known && damage->bytes.len == 0)
-      holt__exchange_ask_again(j, x, &damage->ref, &damage->before);
-  }
-}
+/* --- Mending ------------------------------------------------------------------------------------------- */
 
 /* The place of the damaged entry in the run; UINT32_MAX: it is not in it. */
 static uint32_t place_in(const struct holt_journal *j, const struct holt_dag_run *run,
@@ -198,6 +294,7 @@ void holt__damages_look(struct holt_journal *j, const struct holt_dag_run *run) 
 /* The worker gets them for itself: the loop may find others meanwhile. */
 void holt__damages_collect(struct holt_journal *j) {
   if (holt_kv_is_damaged(j->all->kv)) return; /* not into a damaged page: the next start makes them anew */
+  forget_dropped(j);
   HOLT_LIST_EACH(&j->damages, at, next) {
     if (HOLT_CONTAINER(at, struct holt__damage, node)->bytes.len == 0) continue;
     holt_list_remove(at);
@@ -221,12 +318,20 @@ int holt__damages_write(struct holt__commit *c) {
   return rc;
 }
 
-void holt__damages_free(struct holt_list *damages) {
-  struct holt_list *at;
-  while ((at = holt_list_shift(damages)) != NULL) {
+/* Whether `mended` is what follows, and so what names this one; or its neighbour, where nothing is known. */
+static bool is_named_by(const struct holt__damage *damage, const struct holt__damage *mended) {
+  if (damage->number > 0) return mended->chain == damage->chain && mended->number == damage->number + 1;
+  return mended->position == damage->position + 1 || mended->position + 1 == damage->position;
+}
+
+static void identify_again(struct holt_journal *j, const struct holt_list *mended) {
+  HOLT_LIST_EACH(&j->damages, at, next) {
     struct holt__damage *damage = HOLT_CONTAINER(at, struct holt__damage, node);
-    holt_writer_free(&damage->bytes);
-    free(damage);
+    bool is_named = false;
+    if (damage->is_known) continue;
+    HOLT_LIST_EACH(mended, other, following)
+    is_named = is_named || is_named_by(damage, HOLT_CONTAINER(other, struct holt__damage, node));
+    if (is_named) damage->is_known = identify(j, damage) == 0;
   }
 }
 
@@ -238,92 +343,21 @@ void holt__damages_settle(struct holt_journal *j, int status) {
     holt_list_move(&j->damages, &mended);
     return;
   }
-  HOLT_LIST_EACH(&mended, at, next)
-  holt__journal_tell(j, HOLT_JOURNAL_MENDED, "", HOLT_CONTAINER(at, struct holt__damage, node)->position,
-                     NULL);
   if (holt_list_is_empty(&mended)) return;
-  holt__damages_free(&mended);
-  identify_again(j);
+  identify_again(j, &mended);
+  HOLT_LIST_EACH(&mended, at, next) {
+    struct holt__damage *damage = HOLT_CONTAINER(at, struct holt__damage, node);
+    uint64_t position = damage->position;
+    forget(j, damage);
+    holt__journal_tell(j, HOLT_JOURNAL_MENDED, "", position, NULL);
+  }
   remember(j);
+  ask_more(j);
+  j->again_ms = AGAIN_MS;
 }
 
-/* --- Verification -----------------------------------------------------------------------------------------
- */
-
-/* Whether an entry has the hash by which its successor, or the index, names it; true when that is not known.
- */
-static bool is_named_right(struct holt_journal *j, const struct holt_dag_chain *chain, uint32_t chain_number,
-                           uint64_t number, const uint8_t hash[HOLT_DAG_HASH]) {
-  struct holt_writer bytes = {0};
-  struct holt_dag_entry successor;
-  if (number == chain->tip) return memcmp(hash, chain->tip_hash, HOLT_DAG_HASH) == 0;
-  int rc = holt__journal_entry(j, chain_number, number + 1, &bytes, NULL);
-  if (rc == 0) rc = holt_dag_entry_decode(holt_buf(bytes.data, bytes.len), &j->options.limits, &successor);
-  bool is_right = rc != 0 || memcmp(hash, successor.prev, HOLT_DAG_HASH) == 0;
-  holt_writer_free(&bytes);
-  return is_right;
-}
-
-/* The successor names another: but perhaps that one was altered. */
-static bool is_altered(struct holt_journal *j, const struct holt_dag_chain *chain, uint32_t chain_number,
-                       uint64_t number, const uint8_t hash[HOLT_DAG_HASH]) {
-  uint8_t next[HOLT_DAG_HASH];
-  if (is_named_right(j, chain, chain_number, number, hash)) return false;
-  if (number == chain->tip || holt__journal_hash_at(j, chain_number, number + 1, next) != 0) return true;
-  return is_named_right(j, chain, chain_number, number + 1, next);
-}
-
-static int verify_parents(struct holt_journal *j, const struct holt_dag_entry *entry, struct holt_err *err) {
-  for (uint32_t i = 0; i < entry->parent_count; i++) {
-    struct holt_dag_author author;
-    struct holt_dag_ref ref;
-    uint32_t found;
-    holt_dag_entry_parent(entry, i, &ref);
-    if (holt_dag_author_find(j->dag, ref.author, &found) != 0) continue; /* one that may not write here */
-    holt_dag_author(j->dag, found, &author);
-    if (ref.number > author.horizon && ref.number > author.excused &&
-        holt_dag_find(j->dag, &ref, &found) == HOLT_ENOTFOUND)
-      return holt_err_set(err, HOLT_ECORRUPT, "it names a parent that is not here");
-  }
-  return 0;
-}
-
-static int verify_one(struct holt_journal *j, const struct holt_book_entry *found, struct holt_err *err) {
-  struct holt_dag_entry entry;
-  struct holt_dag_chain chain;
-  struct holt_dag_author author;
-  uint8_t hash[HOLT_DAG_HASH], text[HOLT_DAG_SIGNED_MAX];
-  if (holt_dag_entry_decode(found->bytes, &j->options.limits, &entry) != 0)
-    return holt_err_set(err, HOLT_ECORRUPT, "its bytes are not an entry");
-  holt_dag_chain(j->dag, found->chain, &chain);
-  holt_dag_author(j->dag, chain.author, &author);
-  holt_crypto_hash(j->loop_crypto, found->bytes, hash);
-  bool is_own_place = entry.number == found->number && memcmp(entry.author, author.key, HOLT_DAG_KEY) == 0;
-  if (!is_own_place) return holt_err_set(err, HOLT_ECORRUPT, "it is another entry than belongs there");
-  if (is_altered(j, &chain, found->chain, found->number, hash))
-    return holt_err_set(err, HOLT_ECORRUPT, "it was altered: what follows it names another hash");
-  size_t len = holt_dag_signed_text(hash, text);
-  if (found->signature != NULL &&
-      !holt_crypto_verify(j->loop_crypto, author.key, holt_buf(text, len), found->signature))
-    return holt_err_set(err, HOLT_ECORRUPT, "it was altered: the signature is of something else");
-  return verify_parents(j, &entry, err);
-}
-
-int holt_journal_verify(struct holt_journal *j, uint64_t *position, size_t max, struct holt_err *err) {
-  struct holt_book_scan scan;
-  struct holt_book_entry found;
-  int rc = 0;
-  holt_book_scan(&scan, j->book, *position);
-  for (; rc == 0 && max > 0; max--) {
-    rc = holt_book_scan_next(&scan, &found);
-    if (rc == 0 || rc == HOLT_ECORRUPT) *position = found.arrival + 1;
-    if (rc == HOLT_ECORRUPT) holt_err_set(err, rc, "its bytes changed on the disk");
-    if (rc == 0) rc = verify_one(j, &found, err);
-  }
-  holt_book_scan_close(&scan);
-  if (rc == HOLT_ENOTFOUND) return HOLT_EEOF;
-  if (rc != HOLT_ECORRUPT) return rc;
-  holt__journal_damaged(j, *position - 1);
-  return holt_err_prefix(err, "journal '%s', entry at position %llu", j->name,
-                         (unsigned long long)(*position - 1));
+void holt__damages_free(struct holt_journal *j) {
+  HOLT_LIST_EACH(&j->damages, at, next) forget(j, HOLT_CONTAINER(at, struct holt__damage, node));
+  HOLT_LIST_EACH(&j->commit.mends, at, next) forget(j, HOLT_CONTAINER(at, struct holt__damage, node));
+  holt_map_free(&j->damaged);
 }

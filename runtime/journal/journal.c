@@ -224,6 +224,7 @@ static struct holt_journal *journal_new(struct holt_journals *all, const struct 
   j->chain = holt__journals_new_chain(all);
   holt_timer_init(&j->save, all->env, on_save, j);
   holt_timer_init(&j->keep, all->env, on_keep, j);
+  holt_timer_init(&j->again, all->env, holt__damages_ask_again, j);
   holt_post_init(&j->turn, on_turn, j);
   return j;
 }
@@ -238,8 +239,7 @@ void holt__journal_free(struct holt_journal *j) {
   }
   HOLT_LIST_EACH(&j->exchanges, at, next)
   holt__exchange_close(j, HOLT_CONTAINER(at, struct holt__exchange, node));
-  holt__damages_free(&j->damages);
-  holt__damages_free(&j->commit.mends);
+  holt__damages_free(j);
   holt_dag_free(j->dag);
   if (j->book != NULL) holt_book_close(j->book);
   holt_crypto_free(j->seal_crypto);
@@ -278,6 +278,7 @@ static int open_new(struct holt_journals *all, const struct holt_journal_config 
   if (rc == 0) return 0;
   holt_timer_stop(&j->save);
   holt_timer_stop(&j->keep);
+  holt_timer_stop(&j->again);
   holt_post_cancel(&j->turn);
   holt__journal_free(j);
   return rc;
@@ -326,6 +327,7 @@ void holt__journal_kill(struct holt_journal *j) {
   j->is_dead = true;
   holt_timer_stop(&j->save);
   holt_timer_stop(&j->keep);
+  holt_timer_stop(&j->again);
   holt_post_cancel(&j->turn);
   holt__journal_bury(j);
 }

@@ -33,7 +33,8 @@ enum holt_journal_event {
   HOLT_JOURNAL_SYNCED,  /* `text`: we have all that this holder has told us of; once a connection */
   HOLT_JOURNAL_DISK_ERROR /* `err`; writes are refused until it is over (full), or for good (I/O).
                              HOLT_ECORRUPT: pages of the store are damaged, or it was made anew for that at
-                             this start; the sentence says which */
+                             this start, or more than 4,096 entries are damaged, and so many are taken up at
+                             a time; the sentence says which */
 };
 
 struct holt_journal;

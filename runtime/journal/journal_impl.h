@@ -8,6 +8,7 @@
 #ifndef HOLT_JOURNAL_IMPL_H
 #define HOLT_JOURNAL_IMPL_H
 
+#include "base/map.h"
 #include "dag/dag.h"
 #include "dag/exchange.h"
 #include "journal/book.h"
@@ -23,6 +24,7 @@ enum {
   HOLT__WAITING_BYTES = 64 << 20, /* emits that wait */
   HOLT__SEND_BYTES = 128 << 10,   /* one message of a run */
   HOLT__LOOK_ENTRIES = 4096,      /* looked at for one link before the loop turns */
+  HOLT__DAMAGES_MAX = 4096,       /* damaged entries known at a time */
   HOLT__SAVE_MS = 1000            /* cursors and notes are written this much later at the latest */
 };
 
@@ -74,6 +76,7 @@ struct holt__damage {
   uint32_t chain;
   struct holt_dag_ref ref, before; /* it, and the nearest entry before it that is whole (number 0: none) */
   bool is_known, is_signed;        /* known: which entry it was */
+  bool is_asked;                   /* the neighbours, lately */
   struct holt_writer bytes;        /* once they came */
   uint8_t signature[HOLT_DAG_SIGNATURE];
 };
@@ -185,6 +188,11 @@ struct holt_journal {
   struct holt_list cursors, notes; /* cursors: all; notes: those that wait to be written */
   struct holt_timer save, keep;
   struct holt_list exchanges, damages;
+  struct holt_map damaged; /* position: struct holt__damage, of `damages` or of the commit's mends */
+  unsigned damages_asked;  /* asked for and not brought yet */
+  bool is_damage_told;     /* that there are more than are taken up */
+  struct holt_timer again; /* ask for them again */
+  uint64_t again_ms;
   struct holt_post turn;                 /* work put off to the end of the turn */
   char (*node_names)[HOLT_NAME_MAX + 1]; /* by author number, "" while unknown */
   uint32_t node_names_cap;
@@ -306,6 +314,8 @@ void holt__journals_look_damage(struct holt_journal *journal);
 #define HOLT__DAMAGED_NOTE "damaged" /* positions, 8 bytes each */
 /* What was found before this start and is damaged still. */
 void holt__damages_load(struct holt_journal *journal);
+/* The entry there is damaged: it is told, noted and asked for, unless it is known already. With
+ * HOLT__DAMAGES_MAX that are known it is left for later, which is told once. */
 void holt__journal_damaged(struct holt_journal *journal, uint64_t position);
 /* The hash that a damaged entry must have. HOLT_ECORRUPT: not known. */
 int holt__damage_hash(struct holt_journal *journal, uint32_t chain, uint64_t number,
@@ -315,7 +325,8 @@ void holt__damages_look(struct holt_journal *journal, const struct holt_dag_run 
 void holt__damages_collect(struct holt_journal *journal);
 int holt__damages_write(struct holt__commit *commit); /* on the worker */
 void holt__damages_settle(struct holt_journal *journal, int status);
-void holt__damages_free(struct holt_list *damages);
+void holt__damages_ask_again(void *journal); /* the timer's callback */
+void holt__damages_free(struct holt_journal *journal);
 
 /* repair.c. At the opening, with the book open: look whether the store was made anew since the last time
  * (j->is_repaired), and if so have the book's indexes made again. */

@@ -110,17 +110,8 @@ int holt_journal_read(struct holt_journal *j, uint64_t *position, struct holt_jo
   return rc;
 }
 
-static const struct holt__damage *find_damage(const struct holt_list *damages, uint64_t position) {
-  HOLT_LIST_EACH(damages, at, next) {
-    const struct holt__damage *damage = HOLT_CONTAINER(at, struct holt__damage, node);
-    if (damage->position == position) return damage;
-  }
-  return NULL;
-}
-
 bool holt_journal_damage(const struct holt_journal *j, uint64_t position, struct holt_journal_damage *out) {
-  const struct holt__damage *damage = find_damage(&j->damages, position);
-  if (damage == NULL) damage = find_damage(&j->commit.mends, position);
+  const struct holt__damage *damage = holt_map_get(&j->damaged, position);
   if (damage == NULL) return false;
   memcpy(out->author, damage->ref.author, sizeof out->author);
   memcpy(out->hash, damage->ref.hash, sizeof out->hash);

@@ -6,7 +6,7 @@
 #include "store/kv_disk.h"
 #include "unit.h"
 
-enum { HOLDERS = 5, READ_MAX = 4096 };
+enum { HOLDERS = 5, READ_MAX = 8192 };
 
 struct holder {
   struct holt_env *env;
@@ -16,7 +16,7 @@ struct holder {
   char names[READ_MAX][24];
   unsigned read;
   unsigned refused, forked, damaged, mended, disk_errors;
-  char refused_of[32], refused_why[512];
+  char refused_of[32], refused_why[512], disk_why[512];
 };
 
 static struct holt_sim *room;
@@ -32,7 +32,10 @@ static void on_journal(void *arg, const struct holt_journal_notice *notice) {
   if (notice->event == HOLT_JOURNAL_FORKED) holder->forked++;
   if (notice->event == HOLT_JOURNAL_DAMAGED) holder->damaged++;
   if (notice->event == HOLT_JOURNAL_MENDED) holder->mended++;
-  if (notice->event == HOLT_JOURNAL_DISK_ERROR) holder->disk_errors++;
+  if (notice->event == HOLT_JOURNAL_DISK_ERROR) {
+    holder->disk_errors++;
+    snprintf(holder->disk_why, sizeof holder->disk_why, "%s", notice->err.message);
+  }
 }
 
 static const struct holt_node_ops node_ops = {.on_journal = on_journal};
@@ -397,6 +400,65 @@ static void neighbours_that_are_damaged_are_fetched_again(void **state) {
   assert_int_equal(h[1].read, 100);
 }
 
+/* More than are taken up at once; each for itself and side by side, each once. */
+static unsigned rot(struct holt_kv_disk *disk) {
+  unsigned flips = 0;
+  for (uint64_t record = 10; record < 2000; record++, flips++)
+    assert_int_equal(holt_kv_disk_flip(disk, "shop/log", record, 333), 0);
+  for (uint64_t record = 2001; record < 7500; record += 2, flips++)
+    assert_int_equal(holt_kv_disk_flip(disk, "shop/log", record, 333), 0);
+  return flips;
+}
+
+static unsigned wait_mended(struct holder *holder, unsigned wanted) {
+  unsigned waits = 0;
+  for (; waits < 120 && holder->mended < wanted; waits++) holt_sim_run(room, 500);
+  return waits;
+}
+
+static void more_damage_than_is_taken_up_at_once_is_mended_in_turns(void **state) {
+  (void)state;
+  two_alike(7500);
+  unsigned flips = rot(holt_kv_disk_of(room, "h1", "journal"));
+  assert_true(flips > 4096);
+  assert_int_equal(wrong_of(&h[1]), flips);
+  assert_int_equal(h[1].damaged, 4096); /* these are asked for */
+  assert_int_equal(h[1].disk_errors, 1);
+  assert_non_null(strstr(h[1].disk_why, "verify"));
+  assert_true(wait_mended(&h[1], 4096) < 120);
+  assert_int_equal(h[1].mended, 4096);
+  assert_int_equal(wrong_of(&h[1]), flips - 4096);
+  wait_mended(&h[1], flips);
+  assert_int_equal(h[1].mended, flips);
+  assert_int_equal(wrong_of(&h[1]), 0);
+  assert_int_equal(h[1].disk_errors, 1);
+}
+
+/* His neighbour gets it himself later, from the other side. */
+static void who_cannot_give_a_damaged_entry_yet_is_asked_again(void **state) {
+  (void)state;
+  two_alike(40);
+  start(&h[2], true);
+  meet(&h[2], &h[1]);
+  holt_sim_run(room, 2000);
+  die(&h[0]);
+  for (int i = 1; i < 3; i++) {
+    char host[8];
+    snprintf(host, sizeof host, "h%d", i);
+    assert_int_equal(holt_kv_disk_flip(holt_kv_disk_of(room, host, "journal"), "shop/log", 20, 333), 0);
+  }
+  assert_int_equal(wrong_of(&h[1]), 1);
+  assert_int_equal(wrong_of(&h[2]), 1);
+  holt_sim_run(room, 3000);
+  assert_int_equal(h[1].mended + h[2].mended, 0);
+  start(&h[0], true);
+  meet(&h[1], &h[0]);
+  wait_mended(&h[2], 1);
+  assert_int_equal(h[1].mended, 1);
+  assert_int_equal(h[2].mended, 1);
+  assert_int_equal(wrong_of(&h[2]), 0);
+}
+
 /* Who looks for damage has nobody to ask; who is linked later reads nothing old. */
 static void damage_found_before_is_mended_by_the_next_start(void **state) {
   (void)state;
@@ -418,6 +480,32 @@ static void damage_found_before_is_mended_by_the_next_start(void **state) {
   assert_int_equal(wrong_of(&h[1]), 0);
   struct holt_writer note = {0};
   assert_int_equal(holt_journal_note(h[1].journal, "damaged", &note), HOLT_ENOTFOUND);
+}
+
+/* The run that would mend it reaches beyond the horizon, and so is not refused. */
+static void what_was_damaged_and_then_dropped_is_not_mended(void **state) {
+  (void)state;
+  struct holt_journal_status status;
+  two_alike(40); /* an opening, then commits of five: 17 to 21 is one */
+  die(&h[0]);
+  die(&h[1]);
+  keep_entries = 25;
+  start(&h[1], true);
+  holt_sim_run(room, 2000);
+  assert_int_equal(holt_journal_first(h[1].journal), 17);
+  assert_int_equal(holt_kv_disk_flip(holt_kv_disk_of(room, "h1", "journal"), "shop/log", 3, 333), 0);
+  assert_int_equal(wrong_of(&h[1]), 1);
+  for (int i = 0; i < 2; i++) emit_now(&h[1], "one more"); /* an eighth more may be kept */
+  holt_sim_run(room, 2000);
+  assert_int_equal(holt_journal_first(h[1].journal), 21);
+  keep_entries = 0;
+  start(&h[0], true);
+  meet(&h[1], &h[0]);
+  holt_sim_run(room, 5000);
+  assert_int_equal(wrong_of(&h[1]), 0);
+  assert_int_equal(h[1].mended, 0);
+  holt_journal_status(h[1].journal, &status);
+  assert_int_equal(status.refused, 0);
 }
 
 static void retention_leaves_a_horizon_and_newcomers_begin_there(void **state) {
@@ -712,7 +800,11 @@ int main(void) {
       cmocka_unit_test_setup_teardown(a_failing_disk_ends_the_journal_and_says_so, set_up, tear_down),
       cmocka_unit_test_setup_teardown(what_is_damaged_is_fetched_again, set_up, tear_down),
       cmocka_unit_test_setup_teardown(neighbours_that_are_damaged_are_fetched_again, set_up, tear_down),
+      cmocka_unit_test_setup_teardown(more_damage_than_is_taken_up_at_once_is_mended_in_turns, set_up,
+                                      tear_down),
+      cmocka_unit_test_setup_teardown(who_cannot_give_a_damaged_entry_yet_is_asked_again, set_up, tear_down),
       cmocka_unit_test_setup_teardown(damage_found_before_is_mended_by_the_next_start, set_up, tear_down),
+      cmocka_unit_test_setup_teardown(what_was_damaged_and_then_dropped_is_not_mended, set_up, tear_down),
       cmocka_unit_test_setup_teardown(retention_by_time_needs_no_writes, set_up, tear_down),
       cmocka_unit_test_setup_teardown(retention_of_many_authors_takes_several_entries, set_up, tear_down),
       cmocka_unit_test_setup_teardown(retention_leaves_a_horizon_and_newcomers_begin_there, set_up,

@@ -53,7 +53,7 @@
 ---@field pen_evicted integer
 ---@field branches_refused integer Runs that would have begun one branch too many of their author.
 ---@field forks integer
----@field damaged integer
+---@field damaged integer Entries found damaged and taken up (4,096 at a time).
 ---@field commits integer
 ---@field holders integer Linked now.
 ---@field holders_in_step integer Of these with all that is here.
