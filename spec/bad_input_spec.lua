@@ -1,4 +1,5 @@
 local core = require("holt.core")
+local files = require("spec.helper.files")
 local nodes = require("spec.helper.nodes")
 
 local SCRIPT = [[
@@ -163,6 +164,18 @@ describe("bad input", function()
       lives_on(node)
     end)
 
+    -- What a real node says first.
+    local function recorded_hello()
+      local listener = assert(core.listen("127.0.0.1:0"))
+      local other = nodes.start { name = "other", script = SCRIPT, connect = { listener:address() } }
+      local taken = assert(listener:accept(5))
+      local hello = assert(taken:read(65536, 5))
+      taken:close(true)
+      listener:close()
+      other:stop()
+      return hello
+    end
+
     it("garbage a byte at a time does no more", function()
       send("\xff\xff\xff\x7f" .. random_bytes(30, 3), 1)
       lives_on(node)
@@ -175,14 +188,7 @@ describe("bad input", function()
     end)
 
     it("a greeting that was recorded, cut short or altered anywhere never ends the node", function()
-      -- record what a real node says first
-      local listener = assert(core.listen("127.0.0.1:0"))
-      local other = nodes.start { name = "other", script = SCRIPT, connect = { listener:address() } }
-      local taken = assert(listener:accept(5))
-      local hello = assert(taken:read(65536, 5))
-      taken:close(true)
-      listener:close()
-      other:stop()
+      local hello = recorded_hello()
       for cut = 1, #hello - 1, 7 do
         local stream = assert(core.connect(node:address()))
         stream:write(hello:sub(1, cut))
@@ -204,13 +210,7 @@ describe("bad input", function()
     end)
 
     it("another version of the protocol is refused in words", function()
-      local listener = assert(core.listen("127.0.0.1:0"))
-      local other = nodes.start { name = "other", script = SCRIPT, connect = { listener:address() } }
-      local taken = assert(listener:accept(5))
-      local hello = assert(taken:read(65536, 5))
-      taken:close(true)
-      listener:close()
-      other:stop()
+      local hello = recorded_hello()
       local told
       for at = 1, math.min(#hello, 24) do -- wherever the version lies, one of these changes it
         local stream = assert(core.connect(node:address()))
@@ -323,22 +323,12 @@ describe("bad input to a cluster of processes", function()
       return crc ~ 0xffffffff
     end
 
-    local function read(path)
-      local file <close> = assert(io.open(path, "rb"))
-      return file:read("a")
-    end
-
-    local function write(path, bytes)
-      local file <close> = assert(io.open(path, "wb"))
-      file:write(bytes)
-    end
-
     -- Every file below the folder, with its bytes.
     local function contents()
       local list = {}
       local pipe <close> = assert(io.popen(("find '%s' -type f"):format(data)))
       for path in pipe:lines() do
-        list[path] = read(path)
+        list[path] = files.read(path)
       end
       assert.is_truthy(next(list))
       return list
@@ -389,33 +379,33 @@ describe("bad input to a cluster of processes", function()
 
     it("whose identity is of a newer version is left alone, and the message says what to start", function()
       local path = data .. "/identity"
-      local old = read(path)
+      local old = files.read(path)
       local bytes = old:sub(1, 4) .. ("<I4"):pack(7) .. old:sub(9, -5)
-      write(path, bytes .. ("<I4"):pack(crc32c(bytes)))
+      files.write(path, bytes .. ("<I4"):pack(crc32c(bytes)))
       assert_turned_away(
         "n1",
         "spec",
         "the data directory %S+/n1 was written by a newer holt %(layout 7, this one knows up to 2%); start it with that one, "
           .. "or give this node another directory$"
       )
-      write(path, old)
+      files.write(path, old)
       assert_whole()
     end)
 
     it("whose log is of a newer version is left alone, and the message says what to start", function()
       local pipe <close> = assert(io.popen(("find '%s' -name '*.wal' | sort"):format(data)))
       local path = assert(pipe:read("l"))
-      local old = read(path)
+      local old = files.read(path)
       local head = old:sub(1, 8) .. ("<I4"):pack(7) .. old:sub(13, 124)
       local size = ("<I4"):unpack(head, 13)
-      write(path, head .. ("<I4"):pack(crc32c(head .. old:sub(129, size))) .. old:sub(129))
+      files.write(path, head .. ("<I4"):pack(crc32c(head .. old:sub(129, size))) .. old:sub(129))
       assert_turned_away(
         "n1",
         "spec",
         "the log in '%S+/log%-%x+': %x+%.wal was written by a newer holt %(layout 7, this one knows up to 1%); "
           .. "start the node with that one, or give it another directory$"
       )
-      write(path, old)
+      files.write(path, old)
       assert_whole()
     end)
   end)

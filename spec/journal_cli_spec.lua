@@ -1,6 +1,9 @@
 -- holt journal: the sessions of HyperEmitter's command line, line by line, and the verbs of its own.
+local cli = require("spec.helper.journal_cli")
 local json = require("holt.json")
 local nodes = require("spec.helper.nodes")
+
+local db, run = cli.db, cli.run_lines
 
 local PROTO = [[
 syntax = "proto3";
@@ -13,23 +16,6 @@ describe("holt journal", function()
 
   local function schema()
     return nodes.write("hello.proto", PROTO)
-  end
-
-  local function db(name)
-    return nodes.folder() .. "/" .. (name or "db")
-  end
-
-  -- Run to its end with this input; returns its lines of JSON, its talk and its exit code.
-  local function run(input, ...)
-    local program = nodes.holt_with_input("journal", ...)
-    program.process.stdin:write(input)
-    program.process.stdin:close()
-    local code = program:wait()
-    local list = {}
-    for line in program:output("stdout"):gmatch("[^\n]+") do
-      list[#list + 1] = assert(json.decode(line))
-    end
-    return list, program:output("stderr"), code
   end
 
   local function payloads(list, name, field)

@@ -1,4 +1,5 @@
 -- What a cursor promises where an entry is damaged: it waits for the mending, and says which entry nobody will handle.
+local files = require("spec.helper.files")
 local nodes = require("spec.helper.nodes")
 
 local SCRIPT = [[
@@ -30,20 +31,9 @@ describe("a cursor at a damaged entry", function()
     return nodes.start(given)
   end
 
-  -- Change a byte of that entry's text, wherever it lies on the disk of the node, which is not running.
+  -- That entry on the disk of the node, which is not running.
   local function damage(name, number)
-    local file <close> = assert(io.open(nodes.folder() .. "/" .. name .. "/journal/data.mdb", "r+b"))
-    local bytes, text, from, count = file:read("a"), ("entry number %05d"):format(number), 1, 0
-    while true do
-      local at = bytes:find(text, from, true)
-      if not at then
-        break
-      end
-      file:seek("set", at + 6)
-      file:write("N")
-      from, count = at + 1, count + 1
-    end
-    assert.is_true(count >= 1)
+    files.alter(nodes.folder() .. "/" .. name .. "/journal/data.mdb", ("entry number %05d"):format(number))
   end
 
   -- So many entries, also on the disk of the other node, if there is one; their hashes.

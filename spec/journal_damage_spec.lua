@@ -1,4 +1,5 @@
 -- Journals whose files were damaged: whole pages, cut short, empty. What another holder has comes back, and what to do is told.
+local files = require("spec.helper.files")
 local nodes = require("spec.helper.nodes")
 
 local PAGE = 4096
@@ -39,16 +40,6 @@ function is_whole(count)
 end
 ]]
 
-local function read_file(path)
-  local file <close> = assert(io.open(path, "rb"))
-  return file:read("a")
-end
-
-local function write_file(path, bytes)
-  local file <close> = assert(io.open(path, "wb"))
-  file:write(bytes)
-end
-
 describe("a journal whose file is damaged", function()
   nodes.guard(before_each, after_each)
 
@@ -77,7 +68,7 @@ describe("a journal whose file is damaged", function()
     local used = b:eval("return log:stats().bytes") // PAGE
     b:stop()
     path = nodes.folder() .. "/b/journal/data.mdb"
-    sound = read_file(path)
+    sound = files.read(path)
     return used
   end
 
@@ -113,7 +104,7 @@ describe("a journal whose file is damaged", function()
     for i = 1, PAGE do
       bytes[i] = string.char(math.random(0, 255))
     end
-    write_file(path, sound:sub(1, page * PAGE) .. table.concat(bytes) .. sound:sub((page + 1) * PAGE + 1))
+    files.write(path, sound:sub(1, page * PAGE) .. table.concat(bytes) .. sound:sub((page + 1) * PAGE + 1))
   end
 
   it("by a whole page, whichever, ends with all entries", function()
@@ -131,7 +122,7 @@ describe("a journal whose file is damaged", function()
     it(("by being cut to %g of its length, ends with all entries"):format(part), function()
       local used = two_holders()
       local id = a:eval("for _, head in ipairs(log:heads()) do if head.node == 'b' then return head.holder end end")
-      write_file(path, sound:sub(1, math.floor(used * PAGE * part)))
+      files.write(path, sound:sub(1, math.floor(used * PAGE * part)))
       recovers("cut")
       b:restart()
       assert.same(id, b:eval("return log.id"))
@@ -141,7 +132,7 @@ describe("a journal whose file is damaged", function()
 
   it("by being empty, is told, set aside, and fetched again; the key stays", function()
     two_holders()
-    write_file(path, "")
+    files.write(path, "")
     b:restart()
     b:wait_for("told[1]")
     local told = b:eval("return told[1]")
@@ -153,7 +144,7 @@ describe("a journal whose file is damaged", function()
 
   it("by being empty, is not called sound by verify", function()
     two_holders()
-    write_file(path, "")
+    files.write(path, "")
     local program = nodes.holt("journal", "verify", "--db", nodes.folder() .. "/b", "--name", "events")
     assert.same(1, program:wait())
     assert.matches("made anew", program:output("stderr"))
@@ -164,7 +155,7 @@ describe("a journal whose file is damaged", function()
     two_holders()
     local newer, count = sound:gsub("version\1%z%z%z", "version\99\0\0\0")
     assert.is_true(count > 0)
-    write_file(path, newer)
+    files.write(path, newer)
     local program = nodes.holt("run", b.script, "--name", "b", "--data", nodes.folder() .. "/b")
     assert.same(1, program:wait())
     assert.matches("newer holt %(layout 99.*another data directory", program:output("stderr"))
@@ -173,7 +164,7 @@ describe("a journal whose file is damaged", function()
       assert.same(1, told:wait())
       assert.matches("newer holt %(layout 99", told:output("stderr"))
     end
-    assert.equal(newer, read_file(path))
+    assert.equal(newer, files.read(path))
     local explained = nodes.holt("explain", "wrong_version")
     assert.same(0, explained:wait())
     assert.matches("start the newer one", explained:output())
@@ -186,7 +177,7 @@ describe("a journal whose file is damaged", function()
       sound = sound:sub(1, at) .. "N" .. sound:sub(at + 2)
       at = sound:find("entry number 00700", 1, true)
     end
-    write_file(path, sound)
+    files.write(path, sound)
     local program = nodes.holt("journal", "verify", "--db", nodes.folder() .. "/b", "--name", "events")
     assert.same(1, program:wait())
     b:restart()

@@ -1,4 +1,5 @@
 -- Journals of scripts: writing, handlers, readers, cursors, and what goes wrong, on real processes.
+local files = require("spec.helper.files")
 local nodes = require("spec.helper.nodes")
 
 local SCRIPT = [[
@@ -356,23 +357,9 @@ describe("a journal", function()
     a:eval("for i = 1, 200 do assert(log:emit('A', ('entry number %05d'):format(i))) end")
     b:wait_for("(function() local n = 0 for _ in log:read { filter = 'A' } do n = n + 1 end return n == 200 end)()")
     b:stop()
-    local path = nodes.folder() .. "/b/journal/data.mdb"
-    local file = assert(io.open(path, "r+b"))
-    local bytes, altered = file:read("a"), 0
-    for i = 20, 200, 30 do -- wherever such a text lies: pages that were written anew keep old copies
-      local text, from = ("entry number %05d"):format(i), 1
-      while true do
-        local at = bytes:find(text, from, true)
-        if not at then
-          break
-        end
-        file:seek("set", at + 6)
-        file:write("N")
-        from, altered = at + 1, altered + 1
-      end
+    for i = 20, 200, 30 do
+      files.alter(nodes.folder() .. "/b/journal/data.mdb", ("entry number %05d"):format(i))
     end
-    file:close()
-    assert.is_true(altered >= 7)
     b:restart()
     b:eval("mended = 0 log.events:on('mended', function() mended = mended + 1 end)")
     local ok, err = b:eval("local ok, err = log:verify() return ok, tostring(err)")

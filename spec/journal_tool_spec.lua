@@ -1,6 +1,10 @@
 -- holt journal under rough use: broken files, bytes, other journals, keys hit at the wrong moment.
+local cli = require("spec.helper.journal_cli")
+local files = require("spec.helper.files")
 local json = require("holt.json")
 local nodes = require("spec.helper.nodes")
+
+local db, run = cli.db, cli.run
 
 local PROTO = [[
 syntax = "proto3";
@@ -13,19 +17,6 @@ describe("holt journal", function()
 
   local function schema()
     return nodes.write("hello.proto", PROTO)
-  end
-
-  local function db(name)
-    return nodes.folder() .. "/" .. (name or "db")
-  end
-
-  -- Run to its end with this input; returns what it printed, its talk and its exit code.
-  local function run(input, ...)
-    local program = nodes.holt_with_input("journal", ...)
-    program.process.stdin:write(input)
-    program.process.stdin:close()
-    local code = program:wait()
-    return program:output("stdout"), program:output("stderr"), code
   end
 
   local function hellos(from, to)
@@ -44,20 +35,8 @@ describe("holt journal", function()
     return list
   end
 
-  -- Change a byte of that entry's text, wherever it lies on the disk.
   local function damage(number)
-    local file <close> = assert(io.open(db() .. "/journal/data.mdb", "r+b"))
-    local bytes, text, from = file:read("a"), ("entry number %05d"):format(number), 1
-    assert.is_truthy(bytes:find(text, 1, true))
-    while true do
-      local at = bytes:find(text, from, true)
-      if not at then
-        break
-      end
-      file:seek("set", at + 6)
-      file:write("N")
-      from = at + 1
-    end
+    files.alter(db() .. "/journal/data.mdb", ("entry number %05d"):format(number))
   end
 
   describe("with --strict", function()

@@ -3,7 +3,7 @@ local proxies = require("spec.helper.proxy")
 local three = require("spec.helper.three")
 
 -- The rows of docs/coming-from.md that spec/three_spec.lua has not, against running processes too.
-local start, join, leader_of = three.start, three.join, three.leader_of
+local start, start_with, join, leader_of = three.start, three.start_with, three.join, three.leader_of
 
 local LISTEN = [[
   listen(node.events, { "joined", "left", "rejoining", "candidate", "leader", "term", "snapshot", "conf_changed",
@@ -135,21 +135,18 @@ describe("three processes", function()
   end)
 
   it("share objects with codecs and equality of their own, export and import, in parts and as a whole", function()
-    local n1, n2, n3 = start()
-    for _, node in ipairs { n1, n2, n3 } do
-      node:eval([[
-        local turned = { encode = string.reverse, decode = string.reverse, canonical = true }
-        own = node:map("own", { key_codec = turned, value_codec = turned })
-        json = node:map("json", { codec = "json" })
-        people = node:map("people", { equal = function(a, b) return a.id == b.id end })
-        parts = node:map("parts", { max_batch_bytes = 1000 })
-        rec = node:record("rec", { codecs = { logo = "raw" } })
-        box = node:emitter("box", { codecs = { photo = "raw", note = "json" } })
-        m, q, r = node:map("m"), node:queue("q"), node:record("r")
-        heard = {}
-        function hear(...) heard[#heard + 1] = table.concat({ ... }, " ") end
-      ]])
-    end
+    local n1, n2, n3 = start_with([[
+      local turned = { encode = string.reverse, decode = string.reverse, canonical = true }
+      own = node:map("own", { key_codec = turned, value_codec = turned })
+      json = node:map("json", { codec = "json" })
+      people = node:map("people", { equal = function(a, b) return a.id == b.id end })
+      parts = node:map("parts", { max_batch_bytes = 1000 })
+      rec = node:record("rec", { codecs = { logo = "raw" } })
+      box = node:emitter("box", { codecs = { photo = "raw", note = "json" } })
+      m, q, r = node:map("m"), node:queue("q"), node:record("r")
+      heard = {}
+      function hear(...) heard[#heard + 1] = table.concat({ ... }, " ") end
+    ]])
     assert.is_true(n1:eval("return own:set('key', 'value')"))
     assert.equal("value", n2:eval("return own:get('key', { linearizable = true })"))
     assert.same({ false, "value" }, { n3:eval("return own:update_if('key', 'new', 'other')") })
@@ -189,10 +186,8 @@ describe("three processes", function()
   end)
 
   it("hear once and no more, show who listens in every view, and name who does not answer", function()
-    local n1, n2, n3 = start()
-    for _, node in ipairs { n1, n2, n3 } do
-      node:eval("m, e, s, heard = node:map('m'), node:emitter('e', { request_timeout = 2 }), node:emitter('e').subscriptions, {}")
-    end
+    local n1, n2, n3 = start_with([[
+      m, e, s, heard = node:map("m"), node:emitter("e", { request_timeout = 2 }), node:emitter("e").subscriptions, {}]])
     n3:eval([[
       function hear(key) heard[#heard + 1] = key end
       m:once("insert", function(key) hear("once " .. key) end)
@@ -232,10 +227,7 @@ describe("three processes", function()
   end)
 
   it("read and write several objects at one moment", function()
-    local n1, n2, n3 = start()
-    for _, node in ipairs { n1, n2, n3 } do
-      node:eval("m, q, r = node:map('m'), node:queue('q'), node:record('r')")
-    end
+    local n1, n2, n3 = start_with("m, q, r = node:map('m'), node:queue('q'), node:record('r')")
     assert.is_true(n1:eval("return m:set_all { a = 1, b = 2 } and q:push('x', 'y') and r:set('f', 1)"))
     assert.same({ true, 1, 3, 3, "x", "y", false, "b2c3z0" }, { n2:eval([[
       return node:txn(function(t)

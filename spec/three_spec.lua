@@ -2,7 +2,7 @@ local nodes = require("spec.helper.nodes")
 local three = require("spec.helper.three")
 
 -- What holt offers under Hamok's names, row by row, against three running processes: n1, n2, n3. More of it: three_more_spec.
-local start, join, told, leader_of = three.start, three.join, three.told, three.leader_of
+local start, start_with, join, told, leader_of = three.start, three.start_with, three.join, three.told, three.leader_of
 
 describe("three processes", function()
   nodes.guard(before_each, after_each)
@@ -93,10 +93,7 @@ describe("three processes", function()
   end)
 
   it("share a map: all of its calls, at any member, told on another", function()
-    local n1, n2, n3 = start()
-    for _, node in ipairs { n1, n2, n3 } do
-      node:eval("m = node:map('m', { initial = { first = 1 } })")
-    end
+    local n1, n2, n3 = start_with("m = node:map('m', { initial = { first = 1 } })")
     n3:eval("assert(m:ready(5)) listen(m, { 'insert', 'update', 'remove', 'clear', 'close' })")
     assert.same({ true }, { n1:eval("return m:set('a', 1)") })
     assert.same({ true, 1 }, { n2:eval("return m:set('a', 2)") })
@@ -140,10 +137,7 @@ describe("three processes", function()
   end)
 
   it("share a queue: in order, each item once, told on another, whole for a newcomer", function()
-    local n1, n2, n3 = start()
-    for _, node in ipairs { n1, n2, n3 } do
-      node:eval("q = node:queue('q')")
-    end
+    local n1, n2, n3 = start_with("q = node:queue('q')")
     n3:eval("listen(q, { 'add', 'remove', 'empty', 'not_empty', 'close' })")
     assert.is_true(n1:eval("return q:push('a', 'b')"))
     assert.is_true(n2:eval("return q:push('c')"))
@@ -197,10 +191,7 @@ describe("three processes", function()
   end)
 
   it("share an emitter: who listens with which metadata, publish, notify, withdrawing, a member that is gone", function()
-    local n1, n2, n3 = start()
-    for _, node in ipairs { n1, n2, n3 } do
-      node:eval("e = node:emitter('e') got = {} function hear(...) got[#got + 1] = table.concat({ ... }, ' ') end")
-    end
+    local n1, n2, n3 = start_with("e = node:emitter('e') got = {} function hear(...) got[#got + 1] = table.concat({ ... }, ' ') end")
     n1:eval("e.subscriptions:on('added', function(event, member) told[#told + 1] = 'added ' .. event .. ' ' .. tostring(member) end)")
     n1:eval("e.subscriptions:on('removed', function(event, member) told[#told + 1] = 'removed ' .. event .. ' ' .. tostring(member) end)")
     assert.is_false(n1:eval("return e:notify('fire', 'nobody hears')"))

@@ -43,6 +43,16 @@ function M.start(options, more)
   return list[1], list[2], list[3], list
 end
 
+---Start three, and run this on each.
+---@param text string
+function M.start_with(text)
+  local _, _, _, list = M.start()
+  for _, node in ipairs(list) do
+    node:eval(text)
+  end
+  return list[1], list[2], list[3], list
+end
+
 ---Another process that joins them.
 function M.join(name, of, options, more)
   local node = nodes.start({
