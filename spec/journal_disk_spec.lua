@@ -308,3 +308,63 @@ describe("a journal whose clock jumps", function()
     assert.same({}, a:eval("return times { time = os.time() + 30 * 86400 }"))
   end)
 end)
+
+-- --- The command line without room ------------------------------------------------------------------------------------
+
+describe("holt journal on a full disk", function()
+  nodes.guard(before_each, after_each)
+
+  -- A script with $HOLT, and $DATA on a file system of $SIZE of its own; what it prints. Nil where none can be mounted.
+  local function with_room(size, script)
+    local flags = unshare()
+    if not flags then
+      return pending("no small file system can be mounted here: neither as root nor by unshare -rm")
+    end
+    local path = nodes.write("in_small.sh", ([[
+      export LD_PRELOAD= HOLT='%s' DATA='%s/small'
+      cd '%s'; mkdir -p "$DATA"; case "$HOLT" in /*) ;; *) HOLT="$OLDPWD/$HOLT";; esac
+      mount -t tmpfs -o size=%s none "$DATA" || exit
+      %s]]):format(nodes.executable, nodes.folder(), nodes.folder(), size, script))
+    local pipe <close> = assert(io.popen(("timeout 100 unshare %s sh %s 2>&1"):format(flags, path)))
+    return pipe:read("a")
+  end
+
+  before_each(function()
+    nodes.write("a.proto", 'syntax = "proto3"; message A { int32 n = 1; string text = 2; }')
+  end)
+
+  it("refuses in words to begin one there", function()
+    local text = with_room("1m", [[
+      dd if=/dev/zero of="$DATA/filler" bs=1k 2>/dev/null
+      "$HOLT" journal a.proto --db "$DATA/new" </dev/null; echo "exit $?"]])
+    if text then
+      assert.matches("^holt: cannot open the store in '[^']*': no space left on the disk\nexit 1\n$", text)
+    end
+  end)
+
+  it("says once that an import has no room; with room it goes on, and every line is there once", function()
+    local lines = {}
+    for i = 1, 30000 do
+      lines[i] = ('{"name":"A","payload":{"n":%d,"text":"some text that takes a little room"}}'):format(i)
+    end
+    nodes.write("in.ndjson", table.concat(lines, "\n") .. "\n")
+    local text = with_room("3m", [[
+      "$HOLT" journal import in.ndjson --db "$DATA/db" --schema a.proto; echo "exit $?"
+      mount -o remount,size=64m "$DATA"
+      "$HOLT" journal import in.ndjson --db "$DATA/db"; echo "exit $?"
+      "$HOLT" journal export --db "$DATA/db" | sed 's/.*"n":\([0-9]*\),.*/\1/' > numbers]])
+    if not text then
+      return
+    end
+    assert.matches("no space left on the disk; run it again when that is mended: it goes on from here\n", text, 1, true)
+    assert.matches("written, 0 refused, 0 skipped\nexit 1\n", text, 1, true)
+    assert.same(1, select(2, text:gsub("holt: line ", "")))
+    assert.matches("\nexit 0\n$", text)
+    local seen, count = {}, 0
+    for line in io.lines(nodes.folder() .. "/numbers") do
+      assert.is_nil(seen[line])
+      seen[line], count = true, count + 1
+    end
+    assert.same(30000, count)
+  end)
+end)

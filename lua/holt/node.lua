@@ -526,6 +526,23 @@ local function give_up(node, err)
   error(err, 0)
 end
 
+-- What is wrong with settings that have the right types, or nil.
+local function settings_problem(settings)
+  if settings.data == "" then
+    return "option 'data' is an empty text: name a folder, or leave it out to live in memory"
+  end
+  local is_tcp = settings.transport == nil or settings.transport == "tcp"
+  for _, address in ipairs(is_tcp and list_of(settings.advertise) or {}) do
+    local problem = core.address_problem(address)
+    if problem then
+      return "option 'advertise': " .. problem
+    end
+  end
+  return type(settings.transport) == "table" and transport.problem(settings.transport)
+    or settings.cluster and cluster.problem(settings.cluster)
+    or nil
+end
+
 ---Make a node. Wrong options raise at the caller's line; an address that cannot be used raises its error table.
 ---@param given? table
 ---@return holt.Node
@@ -533,8 +550,7 @@ function M.new(given)
   given = options.check("holt.node", given, config.rules)
   local settings, origins = config.resolve(given)
   local plan = codec.plan(settings, 2)
-  local problem = type(settings.transport) == "table" and transport.problem(settings.transport)
-    or settings.cluster and cluster.problem(settings.cluster)
+  local problem = settings_problem(settings)
   if problem then
     error("holt.node: " .. problem, 2)
   end

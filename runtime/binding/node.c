@@ -497,6 +497,16 @@ static int l_subject_problem(lua_State *L) {
   return 1;
 }
 
+/* address_problem(text) -> sentence | nil */
+static int l_address_problem(lua_State *L) {
+  char host[128];
+  uint16_t port;
+  struct holt_err err;
+  if (holt_address_split(luaL_checkstring(L, 1), host, &port, &err) == 0) return 0;
+  lua_pushstring(L, err.message);
+  return 1;
+}
+
 void holt_binding_nodes(lua_State *L) {
   static const luaL_Reg functions[] = {{"node_new", l_node_new},
                                        {"node_codec", l_node_codec},
@@ -523,6 +533,7 @@ void holt_binding_nodes(lua_State *L) {
                                        {"node_identity", l_identity},
                                        {"node_stats", l_stats},
                                        {"subject_problem", l_subject_problem},
+                                       {"address_problem", l_address_problem},
                                        {"event", holt__l_event},
                                        {NULL, NULL}};
   holt__binding_lua_transport(L);

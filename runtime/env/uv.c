@@ -2,8 +2,11 @@
  * uv_socket.c. */
 #include "env/uv.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "base/assert.h"
 #include "base/mem.h"
@@ -196,7 +199,15 @@ static const struct holt_env_ops uv_ops = {
     .dir_open = holt__uv_dir_open,
 };
 
+/* A standard stream that was closed before we began leads nowhere: else the first file or socket that is
+ * opened would take its number, and get what is printed. */
+static void hold_standard_streams(void) {
+  for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
+    if (fcntl(fd, F_GETFD) < 0 && errno == EBADF && open("/dev/null", O_RDWR) < 0) return;
+}
+
 struct holt_env *holt_env_uv_new(void) {
+  hold_standard_streams();
   signal(SIGPIPE,
          SIG_IGN); /* writing to a closed pipe is an error of that stream, not the end of the process */
   struct holt_uv *uv = holt_realloc(NULL, sizeof *uv);

@@ -4,7 +4,8 @@
 
 #include "env/env.h"
 
-/* A new env with a loop of its own, or NULL when the system has no file descriptors left. */
+/* A new env with a loop of its own, or NULL when the system has no file descriptors left. A standard stream
+ * that is closed is opened on /dev/null. */
 struct holt_env *holt_env_uv_new(void);
 
 /* Streams, listeners, child processes and directories that are open: what a test must have closed at its end.

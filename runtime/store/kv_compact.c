@@ -52,7 +52,7 @@ static void new_path(const char *folder, char *out, size_t cap) {
 void holt__lmdb_sweep(const char *path) {
   char name[4096];
   new_path(path, name, sizeof name);
-  if (unlink(name) != 0 && errno != ENOENT)
+  if (access(name, F_OK) == 0 && unlink(name) != 0)
     holt_log(HOLT_LOG_WARN, "cannot remove '%s', which a compaction left: %s", name, strerror(errno));
 }
 

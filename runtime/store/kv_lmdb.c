@@ -32,6 +32,7 @@
 #define MAP_BYTES_MIN (UINT64_C(16) << 20)
 #define SLACK_BYTES   ((off_t)(HOLT_KV_VALUE_MAX + 128 * 1024)) /* a value and the page it is on */
 #define SLACK_STEP    ((off_t)4 << 20)
+#define READERS_BYTES ((off_t)8192)       /* what LMDB makes of lock.mdb: 126 readers */
 #define HARDLY_ANY    (UINT64_C(1) << 20) /* less room than this: the disk is full */
 
 struct lmdb_cursor {
@@ -601,6 +602,19 @@ static const struct holt_kv_ops lmdb_ops = {
     .mark = mark,
 };
 
+/* LMDB writes into its table of readers through a map: a page of it that the disk has no room for would kill
+ * the process. So it gets its room beforehand. */
+static int reserve_readers(const struct lmdb_kv *k) {
+  char path[4096];
+  snprintf(path, sizeof path, "%s/lock.mdb", k->kv.path);
+  int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+  if (fd < 0) return errno;
+  int rc = posix_fallocate(fd, 0, READERS_BYTES);
+  if (rc == EOPNOTSUPP || rc == EINVAL) rc = 0; /* a file system that cannot: as it was */
+  close(fd);
+  return rc;
+}
+
 static int open_mdb(struct lmdb_kv *k, uint64_t map_bytes) {
   k->map_bytes = map_bytes;
   int rc = mdb_env_create(&k->mdb);
@@ -608,6 +622,7 @@ static int open_mdb(struct lmdb_kv *k, uint64_t map_bytes) {
   mdb_env_set_assert(k->mdb, holt__lmdb_on_assert);
   rc = mdb_env_set_maxdbs(k->mdb, HOLT_KV_TABLES_MAX);
   if (rc == 0) rc = mdb_env_set_mapsize(k->mdb, (size_t)map_bytes);
+  if (rc == 0) rc = reserve_readers(k);
   if (rc == 0) rc = mdb_env_open(k->mdb, k->kv.path, MDB_NOTLS, 0600);
   if (rc == 0) return 0;
   mdb_env_close(k->mdb);
@@ -708,8 +723,10 @@ static int open_error(const struct lmdb_kv *k, int rc, struct holt_err *err) {
         "the store in '%s' is damaged (%s): take the folder away, and what other holders have "
         "comes back from them",
         k->kv.path, mdb_strerror(rc));
-  return holt_err_set(err, code, "cannot open the store in '%s': %s", k->kv.path,
-                      code == HOLT_ENOSPC ? holt_err_text(code) : mdb_strerror(rc));
+  bool is_barred = rc == EROFS || rc == EACCES || rc == EPERM;
+  return holt_err_set(err, code, "cannot open the store in '%s': %s%s", k->kv.path,
+                      code == HOLT_ENOSPC ? holt_err_text(code) : mdb_strerror(rc),
+                      is_barred ? "; also who only reads it writes there: look at a copy of the folder" : "");
 }
 
 /* --- Damage at the opening ------------------------------------------------------------------------ */

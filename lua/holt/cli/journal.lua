@@ -5,6 +5,8 @@ local open = require("holt.cli.journal.open")
 local options = require("holt.options")
 local term = require("holt.cli.term")
 
+local LEVELS = { "trace", "debug", "info", "warn", "error", "silent" }
+
 local verb = {
   name = "journal",
   usage = "holt journal [SCHEMA] [options]\n       holt journal VERB [options]",
@@ -23,8 +25,7 @@ local verb = {
     { "cursor", value = "NAME", help = "the cursor that remembers where this stopped" },
     { "meta", help = "with --no-repl: hash, author, sequence, holder, node, time and position, too" },
     { "strict", help = "with --no-repl: end with 5 at the first line that is refused" },
-    { "log-level", value = "LEVEL", help = "trace debug info warn error silent",
-      values = { "trace", "debug", "info", "warn", "error", "silent" } },
+    { "log-level", value = "LEVEL", help = "trace debug info warn error silent (HOLT_LOG_LEVEL, else warn)", values = LEVELS },
   }),
   arguments = { min = 0, max = 1, names = "SCHEMA" },
   verbs = { "tail", "export", "import", "verify", "log", "stats", "check", "compact" },
@@ -53,20 +54,23 @@ local function watch_signals(log)
   return on_signal
 end
 
--- A word that is no file may be a verb mistyped.
-local function nearest_verb(word)
+-- A word that is no file may be a verb mistyped: what to say of it.
+local function wrong_word(word)
   local file = io.open(word)
   if file then
     file:close()
-    return nil
+  elseif not word:find("[./]") then
+    local near = options.nearest(word, verb.verbs)
+    return near and ("there is no verb '%s', did you mean: holt journal %s"):format(word, near)
+      or ("there is no file and no verb '%s'; verbs are: %s"):format(word, table.concat(verb.verbs, ", "))
   end
-  return not word:find("[./]") and options.nearest(word, verb.verbs) or nil
+  return nil
 end
 
 function verb.run(values, arguments)
-  local near = arguments[1] and nearest_verb(arguments[1])
-  if near then
-    term.say("there is no verb '%s', did you mean: holt journal %s", arguments[1], near)
+  local problem = arguments[1] and wrong_word(arguments[1]) or nil
+  if problem then
+    term.say("%s", problem)
     return 2
   end
   if arguments[1] and values.schema and arguments[1] ~= values.schema then
@@ -75,13 +79,16 @@ function verb.run(values, arguments)
   values.schema = arguments[1] or values.schema
   values.cursor = values.cursor or open.DEFAULT_CURSOR
   values.is_live = true
-  core.log_level(values.log_level or os.getenv("HOLT_LOG_LEVEL") or "warn")
-  local log, code = open.open(values)
+  local level = values.log_level or os.getenv("HOLT_LOG_LEVEL") or ""
+  problem = level ~= "" and options.problem("HOLT_LOG_LEVEL", level, { "string", values = LEVELS })
+  if problem then
+    term.say("journal: %s", (problem:gsub("^option '(%S+)'", "%1")))
+    return 2
+  end
+  core.log_level(level ~= "" and level or "warn")
+  local log, code = open.typed(values, verb)
   if not log then
     return code
-  elseif not log.codecs.is_typed then
-    open.leave(log, 2)
-    return usage("Missing schema: give the .proto file of the messages, or --codec json; --db FOLDER remembers it")
   end
   if values.from_scratch then
     log:cursor(values.cursor, "start")

@@ -1,6 +1,7 @@
 --- What a terminal can show: colour where it is wanted, a line that is drawn again, text for people.
 -- @module holt.cli.term
 local core = require("holt.core")
+local errors = require("holt.errors")
 
 local M = {}
 
@@ -46,11 +47,34 @@ function M.say(format, ...)
   io.stderr:write("holt: ", string.format(format, ...), "\n")
 end
 
----A line of data, on stdout.
+local BROKEN_PIPE = 32 -- EPIPE: whoever read it has left
+
+---A text on stdout, now. False when nobody reads any more; an error table (`io`) when it cannot be written, as on a full disk.
+---@param text string
+---@return boolean
+---@return holt.Error?
+function M.put(text)
+  local ok, why, number = io.stdout:write(text)
+  if ok then
+    ok, why, number = io.stdout:flush()
+  end
+  if ok then
+    return true
+  elseif number == BROKEN_PIPE then
+    return false
+  end
+  return false, errors.new("io", ("cannot write to standard output: %s"):format(why))
+end
+
+---A line of data, on stdout. What cannot be written ends the program with 1; a reader that has left is let go.
 ---@param text string
 function M.print(text)
-  io.stdout:write(text, "\n")
-  io.stdout:flush()
+  local _, err = M.put(text .. "\n")
+  if err then
+    M.say("%s", err.message)
+    core.exit(1)
+    core.sleep(math.huge) -- the program ends with this turn: nobody shall go on as if it had been printed
+  end
 end
 
 ---Draw a progress bar on a terminal's stderr; nothing elsewhere. `share` is 0 to 1; nil takes the bar away.

@@ -199,6 +199,8 @@ end
 local function unknown(self, name, err)
   if type(name) ~= "string" or name == "" or #name > NAME_MAX then
     return errors.fail("schema", self:name_problem(name, true) or "not a name")
+  elseif self.own[name] ~= nil then
+    return errors.fail("schema", ("'%s' is a name of the journal's own, and no message"):format(name))
   elseif self.schema then
     return nil, err
   end

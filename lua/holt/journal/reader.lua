@@ -290,16 +290,16 @@ function Reader:__tostring()
 end
 
 -- A filter as the C side takes it, or a function for afterwards.
+-- Messages go by the names that they have in entries, whichever the schema knows them by.
 local function read_filter(self, filter)
   if type(filter) == "function" then
     self.predicate = filter
-  elseif type(filter) == "table" then
+  elseif filter ~= nil then
     self.names = {}
-    for _, name in ipairs(filter) do
-      self.names[name] = true
+    for _, name in ipairs(type(filter) == "table" and filter or { filter }) do
+      local known, full = self.log.codecs:find(name)
+      self.names[known and full or name] = true -- another holder may know more messages
     end
-  else
-    self.names = filter
   end
 end
 

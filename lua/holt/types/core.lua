@@ -338,6 +338,10 @@ function core.node_stats(node) end
 ---@return string|nil problem
 function core.subject_problem(subject, is_pattern) end
 
+---@param address string host:port
+---@return string|nil problem
+function core.address_problem(address) end
+
 ---@return holt.Event|nil
 function core.event() end
 

@@ -1,6 +1,5 @@
 --- holt journal check: whether another schema still reads what is there.
 local core = require("holt.core")
-local errors = require("holt.errors")
 local open = require("holt.cli.journal.open")
 local schemas = require("holt.schema")
 local term = require("holt.cli.term")
@@ -65,7 +64,7 @@ function verb.run(values, arguments)
   local ok, result = pcall(check, log, schema)
   term.progress("checking", nil)
   if not ok then
-    return open.leave(log, errors.is(result) and result.code ~= "schema" and 1 or open.fail(result))
+    return open.leave(log, open.fail(result))
   end
   if values.accept then
     core.journal_set_note(log[1], "schema", schema:bytes())

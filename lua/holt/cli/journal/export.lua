@@ -48,15 +48,42 @@ function verb.print(reader, values, progress)
   return bad
 end
 
+---Messages by the names that they have in entries, whichever the schema knows them by; nil and the exit code when it has none
+---of that name.
+---@param log holt.Log
+---@param only string[]|nil
+---@return boolean ok
+---@return string[]|integer|nil names
+function verb.names(log, only)
+  local list = only and {}
+  for i, name in ipairs(only or {}) do
+    local known, full = log.codecs:find(name)
+    if not known then
+      return false, open.leave(log, open.fail(full))
+    end
+    list[i] = full
+  end
+  return true, list
+end
+
 function verb.run(values)
+  local from = values.from or "start"
+  if from ~= "start" and (#from ~= 64 or from:find("%X")) then
+    term.say("--from takes a whole hash, 64 hexadecimal digits, not '%s'; holt journal export --meta shows them", from)
+    return 2
+  end
   local log, code = open.open(values, true)
   if not log then
     return code
   end
+  local known, names = verb.names(log, values.only)
+  if not known then
+    return names
+  end
   local ok, bad = pcall(function()
     local stats = log:stats()
     local total, shows = stats.next - stats.first, not term.is_terminal(1)
-    local reader <close> = log:read({ from = values.from or "start", filter = values.only })
+    local reader <close> = log:read({ from = from, filter = names })
     local count = 0
     return verb.print(reader, values, function(entry)
       count = count + 1

@@ -26,7 +26,9 @@ local verb = {
     { "holt journal import shop.ndjson --db copy --schema shop.proto", "from a file" },
     { "holt journal export --db data | holt journal import - --db copy", "from standard input: not to be gone on with" },
   },
-  flags = open.flags(open.common, {
+  flags = open.flags({
+    { "db", value = "FOLDER", help = "where the journal is kept, or is begun" },
+    open.common[2], open.common[3], open.common[4],
     { "strict", help = "end at the first line that is refused" },
   }),
   arguments = { min = 1, max = 1, names = "FILE" },
@@ -105,9 +107,15 @@ function Import:refuse(number, err)
   term.progress("importing", nil)
   term.say("line %d: %s", number, err.message or tostring(err))
   self.refused = self.refused + 1
-  if self.is_strict or err.code == "disk_full" or err.code == "io" then
-    self.is_over = true
+  self.is_over = self.is_over or self.is_strict
+end
+
+-- The disk takes no more: told once, and nothing behind the last lap counts as done.
+function Import:stop(number, err)
+  if not self.failure or number < self.failed_at then
+    self.failure, self.failed_at = err, number
   end
+  self.is_over = true
 end
 
 function Import:write(number, name, bytes)
@@ -115,6 +123,8 @@ function Import:write(number, name, bytes)
   self.pending = self.pending - 1
   if hash then
     self.written = self.written + 1
+  elseif err.code == "disk_full" or err.code == "io" or err.code == "closed" then
+    self:stop(number, err)
   else
     self:refuse(number, err)
   end
@@ -178,6 +188,9 @@ function Import:lap(number)
     return
   end
   self:wait(0)
+  if self.is_over then
+    return
+  end
   self.note.lines, self.note.bytes, self.note.sum = number, self.bytes, self.sum
   self.note.position = select(2, core.journal_bounds(self.log[1]))
   write_notes(self.log, self.notes)
@@ -227,12 +240,21 @@ local function import(log, path, values)
   if not file then
     error(errors.new("not_found", ("cannot read %s"):format(why)), 0)
   end
+  local function read()
+    local piece, problem = file:read(PIECE)
+    if problem then
+      error(errors.new("io", ("cannot read %s: %s"):format(path, problem)), 0)
+    end
+    return piece
+  end
   local size = path ~= "-" and file:seek("end") or nil -- nil: it comes through a pipe, and only once
+  if size then
+    file:seek("set")
+    read() -- a folder opens as a file does, but cannot be read
+  end
   local self = begin(log, file, size ~= nil, values)
   local number = self.done
-  for _, line, length in lines.split(function()
-    return file:read(PIECE)
-  end) do
+  for _, line, length in lines.split(read) do
     number, self.bytes = number + 1, self.bytes + length
     if line then
       self.sum = core.checksum(self.sum, length > #line and line .. "\n" or line)
@@ -258,12 +280,20 @@ local function import(log, path, values)
   if not self.is_over then
     self:finish()
   end
+  if self.failure then
+    term.say("line %d: %s; %s", self.failed_at, self.failure.message, size and "run it again when that is mended: it goes on from here"
+      or "what is behind it was not read")
+  end
   return self
 end
 
 function verb.run(values, arguments)
   local path = arguments[1]
-  local log, code = open.open(values)
+  if not values.db then
+    term.say("import into which journal? Give --db FOLDER")
+    return 2
+  end
+  local log, code = open.typed(values, verb)
   if not log then
     return code
   end
@@ -273,7 +303,7 @@ function verb.run(values, arguments)
   end
   term.say("%d written, %d refused, %d skipped%s", result.written, result.refused, result.skipped,
     result.done > 0 and (", after %d lines of the run before"):format(result.done) or "")
-  return open.leave(log, result.refused > 0 and 5 or 0)
+  return open.leave(log, result.failure and 1 or result.refused > 0 and 5 or 0)
 end
 
 return verb

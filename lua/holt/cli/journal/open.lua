@@ -71,7 +71,11 @@ local function dial(made, address, values)
   end)
   peer:on("backoff", function(_, _, why)
     if not is_up and not values.retry then
-      term.say("cannot connect to %s: %s; start the other side first, or give --retry", address, why and why.message or "no answer")
+      local text = why and why.message or "no answer"
+      if not text:find("cannot connect", 1, true) then
+        text = ("cannot connect to %s: %s"):format(address, text)
+      end
+      term.say("%s; start the other side first, or give --retry", text)
       core.exit(1)
     end
   end)
@@ -139,6 +143,29 @@ local function begin(values, is_old)
   return log
 end
 
+local MISSING = "Missing schema: give the .proto file of its messages%s, or --codec json; --db FOLDER remembers it"
+
+---Open a journal that takes lines of JSON: it must have a schema or a codec. One that would have neither is not begun.
+---@param values table
+---@param verb holt.Verb
+---@return holt.Log|nil
+---@return integer|nil exit
+function M.typed(values, verb)
+  local place = values.is_live and "" or " (--schema)"
+  if not values.schema and not values.codec and not (values.db and exists(values.db .. "/journal")) then
+    term.say("%s" .. MISSING, values.db and values.db ~= "" and values.db .. " holds no journal yet. " or "", place)
+    io.stderr:write("usage: ", verb.usage, "\n")
+    return nil, 2
+  end
+  local log, code = M.open(values)
+  if log and not log.codecs.is_typed then
+    term.say(MISSING, place)
+    io.stderr:write("usage: ", verb.usage, "\n")
+    return nil, M.leave(log, 2)
+  end
+  return log, code
+end
+
 ---Open the node and the journal that the flags name. With `is_old` the journal must exist. `hints`: what to do about an error,
 ---by code.
 ---@param values table
@@ -149,6 +176,9 @@ end
 function M.open(values, is_old, hints)
   if is_old and not values.db then
     term.say("which journal? Give --db FOLDER")
+    return nil, 2
+  elseif values.db == "" then
+    term.say("--db has no name of a folder: it is an empty text")
     return nil, 2
   elseif is_old and not exists(values.db .. "/journal") then
     term.say("%s holds no journal; give the folder that was --db, or a node's `data`", values.db)

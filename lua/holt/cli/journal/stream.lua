@@ -119,7 +119,8 @@ end
 
 --- Output --------------------------------------------------------------------------------------------------------------
 
----A function that writes a line to standard output and returns when it is out; false when nobody reads any more.
+---A function that writes a line to standard output and returns when it is out; false when nobody reads any more. It raises what
+---else keeps it from being written.
 function M.writer()
   if core.stdio_kind(1) == "pipe" then
     local stream = core.stdio(1)
@@ -128,7 +129,11 @@ function M.writer()
     end
   end
   return function(line)
-    return io.stdout:write(line, "\n") ~= nil and io.stdout:flush() ~= nil
+    local ok, err = term.put(line .. "\n")
+    if err then
+      error(err, 0)
+    end
+    return ok
   end
 end
 
@@ -172,10 +177,15 @@ end
 function M.run(log, values)
   local write = M.writer()
   local reader = log:read({ cursor = values.cursor, from = "now", follow = true })
-  local ended, code = core.gate(), 0
-  local state = {}
+  local ended = core.gate()
+  local state = {} -- has_stopped: nothing more is printed; failure: the exit code, if that is no good end
   local output = core.go(function()
-    if not print_all(reader, write, values, state) then
+    local ok, result = pcall(print_all, reader, write, values, state)
+    if not ok and not (errors.is(result) and result.code == "canceled") then
+      state.failure = open.fail(result)
+    end
+    if not ok or not result then
+      state.has_stopped = true
       ended:open()
     end
   end)
@@ -186,24 +196,22 @@ function M.run(log, values)
   local input = M.input(log, values.strict)
   core.go(function()
     input:run()
-    code = input.failure or 0
     if input.failure or not (values.listen or values.connect) then
-      state.is_over = true
       ended:open()
     end
   end)
   ended:wait()
-  if not state.is_over then
-    input.is_stopped = true
-    return 0 -- nobody reads: what we printed so far is where the next run begins
-  end
-  while not state.is_idle do
+  while not state.is_idle and not state.has_stopped do
     core.sleep(0.002)
+  end
+  if state.has_stopped then -- nobody reads, or nothing can be written: what we printed so far is where the next run begins
+    input.is_stopped = true
+    return state.failure or input.failure or 0
   end
   output:cancel()
   reader:close()
   M.drain(log, write, values)
-  return code
+  return input.failure or 0
 end
 
 return M

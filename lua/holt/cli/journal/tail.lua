@@ -54,13 +54,17 @@ function verb.run(values, arguments)
   end
   core.on_signal("SIGTERM", close)
   core.on_signal("SIGINT", close)
+  local known, names = export.names(log, values.only)
+  if not known then
+    return names
+  end
   code = open.connect(log, values)
   if code then
     return open.leave(log, code)
   end
   local ok, bad = pcall(function()
-    local start = find_start(log, values.lines or 10, values.only)
-    local reader <close> = log:read({ from = start, filter = values.only, follow = values.follow })
+    local start = find_start(log, values.lines or 10, names)
+    local reader <close> = log:read({ from = start, filter = names, follow = values.follow })
     return export.print(reader, values)
   end)
   if log.closed then
