@@ -37,7 +37,8 @@ local function codec_conflict(box, given)
   local was = schema and "has a schema" or ("has the codec '%s'"):format(kept)
   local wanted = type(given.codec) == "string" and ("the codec '%s'"):format(given.codec) or given.codec and "a codec" or "a schema"
   return errors.new("option_conflict", ("this journal %s: it cannot be opened with %s in its place"):format(was, wanted), {
-    hint = "leave that out, or bring its entries into a new folder: holt journal export --db OLD | holt journal import - --db NEW --schema or --codec …",
+    hint = "leave that out, or bring its entries into a new folder: holt journal export --db OLD | holt journal import - --db NEW "
+      .. (given.codec and "--codec NAME" or "--schema FILE"),
   })
 end
 
