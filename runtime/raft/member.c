@@ -185,10 +185,11 @@ static bool has_caught_up(struct holt_raft *r, uint64_t id) {
 /* Those that may lead first, so that the others do not wait for them. */
 static bool promote(struct holt_raft *r) {
   struct holt_raft_conf conf = r->conf, next;
-  for (uint32_t i = 0; i < 2 * r->conf.count; i++) {
-    const struct holt_raft_member *m = &r->conf.members[i % r->conf.count];
+  uint32_t count = r->conf.count;
+  for (uint32_t i = 0; i < 2 * count; i++) {
+    const struct holt_raft_member *m = &r->conf.members[i < count ? i : i - count];
     int place = holt__raft_conf_find(&conf, m->id);
-    if (m->can_lead != (i < r->conf.count) || place < 0) continue;
+    if (m->can_lead != (i < count) || place < 0) continue;
     if (m->role != HOLT_RAFT_LEARNER || !m->will_vote || !has_caught_up(r, m->id)) continue;
     next = conf;
     admit(&next, m->id);
