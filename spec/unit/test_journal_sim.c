@@ -4,20 +4,37 @@
  * too: all is mended. With every fourth seed two of them keep few entries: then all have the same heads,
  * but of authors of whom one of these keeps nothing.
  *
+ * With every fourth seed (another one) a liar (liar.h) is linked to some of them, all the time. They end up
+ * alike all the same, with nothing that its author has not signed; its forks are kept by all and told to all;
+ * whatever is refused, the liar is named; of what it cannot be had the pen keeps a bounded part, and it is
+ * not asked for again and again.
+ *
  *   HOLT_SEED=n  the first seed (1)     HOLT_SEEDS=n  how many (30) */
 #include "base/rand.h"
 #include "env/sim.h"
+#include "liar.h"
 #include "node/node.h"
 #include "store/kv_disk.h"
 #include "unit.h"
 
-enum { HOLDERS = 10, KEEPERS = 2, KEPT = 100, AUTHORS_MAX = 400, EMITS_MAX = 4000, ROUNDS = 60 };
+enum {
+  HOLDERS = 10,
+  KEEPERS = 2,
+  KEPT = 100,
+  AUTHORS_MAX = 400,
+  EMITS_MAX = 4000,
+  EVENTS_MAX = EMITS_MAX + LIAR_GENUINE,
+  ROUNDS = 60,
+  ENTRY_MAX = 16384 /* where there is a liar, who writes larger ones */
+};
 
 struct holder {
   struct holt_env *env;
   struct holt_node *node;
   struct holt_journal *journal;
-  unsigned refused, mended;
+  unsigned refused, mended;      /* over its lives, as the next */
+  char forked[LIAR_AUTHORS][65]; /* authors that it was told of */
+  uint8_t directory[HOLT_DAG_KEY];
 };
 
 struct emitted {
@@ -35,10 +52,29 @@ static bool linked[HOLDERS][HOLDERS];
 static struct emitted emits[EMITS_MAX];
 static unsigned emit_count, kills, flips;
 static bool is_keeping; /* the first KEEPERS of them keep KEPT entries */
+static struct liar *liar;
+
+static void note_fork(struct holder *holder, const char *author) {
+  for (unsigned i = 0; i < LIAR_AUTHORS; i++) {
+    if (strcmp(holder->forked[i], author) == 0) return;
+    if (holder->forked[i][0] != '\0') continue;
+    snprintf(holder->forked[i], sizeof holder->forked[i], "%s", author);
+    return;
+  }
+  fail_msg("author %s was told to have forked, who is not the liar's", author);
+}
+
+static void note_refusal(struct holder *holder, const struct holt_journal_notice *notice) {
+  holder->refused++;
+  if (liar != NULL && (strcmp(notice->text, "liar") != 0 || strstr(notice->err.message, "liar") == NULL))
+    fail_msg("'%s' was named: %s", notice->text, notice->err.message);
+}
 
 static void on_journal(void *arg, const struct holt_journal_notice *notice) {
-  if (notice->event == HOLT_JOURNAL_REFUSED) ((struct holder *)arg)->refused++;
-  if (notice->event == HOLT_JOURNAL_MENDED) ((struct holder *)arg)->mended++;
+  struct holder *holder = arg;
+  if (notice->event == HOLT_JOURNAL_REFUSED) note_refusal(holder, notice);
+  if (notice->event == HOLT_JOURNAL_FORKED) note_fork(holder, notice->text);
+  if (notice->event == HOLT_JOURNAL_MENDED) holder->mended++;
 }
 
 static const struct holt_node_ops node_ops = {.on_journal = on_journal};
@@ -64,9 +100,14 @@ static void start(unsigned i) {
   config.journal = "journal";
   assert_int_equal(holt_node_new(holder->env, &config, &node_ops, holder, &holder->node, &err), 0);
   assert_int_equal(holt_node_listen(holder->node, ":7000", NULL, &err), 0);
-  struct holt_journal_config journal = {.name = "shop", .keep_entries = is_keeping && i < KEEPERS ? KEPT : 0};
+  struct holt_journal_status status;
+  struct holt_journal_config journal = {.name = "shop",
+                                        .keep_entries = is_keeping && i < KEEPERS ? KEPT : 0,
+                                        .entry_bytes_max = liar != NULL ? ENTRY_MAX : 0};
   int rc = holt_journal_open(holt_node_journals(holder->node), &journal, &holder->journal, &err);
   if (rc != 0) fail_msg("%s", err.message);
+  holt_journal_status(holder->journal, &status);
+  memcpy(holder->directory, status.id, sizeof holder->directory);
   for (unsigned k = 0; k < HOLDERS; k++)
     if (linked[i][k]) dial(i, k);
 }
@@ -79,10 +120,9 @@ static void die(unsigned i) {
     }
   holt_node_free(h[i].node);
   holt_env_free(h[i].env);
-  unsigned refused = h[i].refused, mended = h[i].mended;
-  memset(&h[i], 0, sizeof h[i]);
-  h[i].refused = refused;
-  h[i].mended = mended;
+  h[i].node = NULL;
+  h[i].env = NULL;
+  h[i].journal = NULL;
   kills++;
 }
 
@@ -169,7 +209,7 @@ static size_t all_of(struct holder *holder, uint8_t (*out)[32]) {
   struct holt_journal_entry entry;
   size_t count = 0;
   while (holt_journal_read(holder->journal, &position, &entry) == 0) {
-    assert_true(count < EMITS_MAX);
+    assert_true(count < EVENTS_MAX);
     memcpy(out[count++], entry.hash, 32);
   }
   qsort(out, count, 32, by_bytes);
@@ -182,7 +222,7 @@ static void check_sound(struct holder *holder) {
   int rc = 0;
   while (rc == 0) rc = holt_journal_verify(holder->journal, &position, 100, &err);
   if (rc != HOLT_EEOF) fail_msg("%s", err.message);
-  if (!is_keeping) assert_int_equal(holder->refused, 0);
+  if (!is_keeping && liar == NULL) assert_int_equal(holder->refused, 0);
 }
 
 /* Whether somebody dropped all that he had of this author: who has only him for a neighbour gets no more. */
@@ -217,7 +257,7 @@ static bool are_heads_alike(void) {
   return count > 0;
 }
 
-static uint8_t wanted[EMITS_MAX][32], got[EMITS_MAX][32];
+static uint8_t wanted[EVENTS_MAX][32], got[EVENTS_MAX][32];
 
 static void check_all(void) {
   assert_true(are_heads_alike());
@@ -278,6 +318,117 @@ static void rot(unsigned i) {
   assert_int_equal(damaged_of(i), 0);
 }
 
+/* --- With a liar ------------------------------------------------------------------------------------- */
+
+static bool is_of_holder(const struct holt_journal_entry *entry) {
+  for (unsigned i = 0; i < HOLDERS; i++)
+    if (memcmp(h[i].directory, entry->holder, HOLT_DAG_KEY) == 0) return true;
+  return false;
+}
+
+/* Each entry is what its author has written. */
+static void check_genuine(struct holder *holder) {
+  static const uint8_t zeros[600];
+  uint64_t position = holt_journal_first(holder->journal);
+  struct holt_journal_entry entry;
+  while (holt_journal_read(holder->journal, &position, &entry) == 0) {
+    if (!is_of_holder(&entry)) {
+      assert_memory_equal(entry.holder, holt_signer_public(liar->directory), HOLT_DAG_KEY);
+      assert_true(liar_has_signed(liar, entry.hash));
+      continue;
+    }
+    assert_true(entry.payload.len >= 4);
+    assert_true(entry.payload.len < sizeof zeros);
+    uint32_t number = holt_get_u32(entry.payload.data);
+    assert_true(number >= 1);
+    assert_true(number <= emit_count);
+    assert_memory_equal(entry.payload.data + 4, zeros, entry.payload.len - 4);
+    if (emits[number - 1].is_done) assert_memory_equal(entry.hash, emits[number - 1].hash, 32);
+  }
+}
+
+/* Whether it has two entries of one number: author, number. */
+static bool has_two(struct holder *holder, const uint8_t author[32]) {
+  static uint64_t seen[LIAR_GENUINE];
+  unsigned count = 0;
+  uint64_t position = holt_journal_first(holder->journal);
+  struct holt_journal_entry entry;
+  while (holt_journal_read(holder->journal, &position, &entry) == 0) {
+    if (memcmp(entry.author, author, 32) != 0) continue;
+    for (unsigned i = 0; i < count; i++)
+      if (seen[i] == entry.number) return true;
+    assert_true(count < LIAR_GENUINE);
+    seen[count++] = entry.number;
+  }
+  return false;
+}
+
+/* Who wrote two histories is marked, and was told of; nobody else is. Returns how many. */
+static unsigned check_forks(struct holder *holder) {
+  struct holt_journal_author author;
+  unsigned count = 0;
+  for (size_t i = 0; holt_journal_author(holder->journal, i, &author); i++) {
+    char text[65];
+    bool is_told = false;
+    assert_int_equal(author.is_forked, has_two(holder, author.key));
+    if (!author.is_forked) continue;
+    assert_memory_equal(author.holder, holt_signer_public(liar->directory), HOLT_DAG_KEY);
+    holt__hex(author.key, HOLT_DAG_KEY, text);
+    for (unsigned k = 0; k < LIAR_AUTHORS; k++) is_told = is_told || strcmp(holder->forked[k], text) == 0;
+    assert_true(is_told);
+    count++;
+  }
+  return count;
+}
+
+static void check_bounds(void) {
+  struct holt_journal_status status;
+  for (unsigned i = 0; i < HOLDERS; i++) {
+    if (h[i].node == NULL) continue;
+    holt_journal_status(h[i].journal, &status);
+    assert_true(status.penned <= 1024);
+  }
+}
+
+static struct {
+  uint64_t seeds, refused, forks, evicted, asked, told, altered, withheld, repeated, forged, oversized,
+      parentless;
+} lies; /* of all seeds */
+
+static void check_lies(void) {
+  unsigned forks = check_forks(&h[0]);
+  for (unsigned i = 0; i < HOLDERS; i++) {
+    struct holt_journal_status status;
+    check_genuine(&h[i]);
+    assert_int_equal(check_forks(&h[i]), forks);
+    holt_journal_status(h[i].journal, &status);
+    assert_int_equal(status.branches_refused, 0);
+    lies.refused += h[i].refused;
+    lies.evicted += status.pen_evicted;
+  }
+  check_bounds();
+  assert_true(liar->asked <= liar->told);
+  lies.seeds++;
+  lies.forks += forks;
+  lies.asked += liar->asked;
+  lies.told += liar->told;
+  lies.altered += liar->altered;
+  lies.withheld += liar->withheld;
+  lies.repeated += liar->repeated;
+  lies.forged += liar->forged;
+  lies.oversized += liar->oversized;
+  lies.parentless += liar->parentless;
+}
+
+static void introduce_liar(void) {
+  char address[16];
+  struct holt_peer *peer;
+  for (uint64_t count = 2 + holt_rand_below(chance, 3); count > 0; count--) {
+    snprintf(address, sizeof address, "h%llu:7000", (unsigned long long)holt_rand_below(chance, HOLDERS));
+    assert_int_equal(holt_links_connect(liar->links, address, &peer, NULL), 0);
+  }
+}
+
 static void run_seed(uint64_t seed) {
   struct holt_sim_config config = {
       .seed = seed, .delay_min_us = 100, .delay_max_us = 20000, .disk_min_us = 50, .disk_max_us = 5000};
@@ -287,9 +438,14 @@ static void run_seed(uint64_t seed) {
   is_keeping = seed % 4 == 3;
   memset(h, 0, sizeof h);
   draw_graph();
+  liar = seed % 4 == 2 ? liar_new(room) : NULL;
   for (unsigned i = 0; i < HOLDERS; i++) start(i);
+  if (liar != NULL) introduce_liar();
   for (unsigned round = 0; round < ROUNDS; round++) {
     do_something();
+    for (int i = 0; i < 5 && liar != NULL; i++) liar_act(liar);
+    if (liar != NULL && seed % 64 == 34 && round == ROUNDS / 2) liar_flood(liar, room);
+    if (liar != NULL) check_bounds();
     holt_sim_run(room, holt_rand_below(chance, holt_rand_below(chance, 5) == 0 ? 2000 : 30));
   }
   for (unsigned i = 0; i < HOLDERS; i++)
@@ -297,11 +453,15 @@ static void run_seed(uint64_t seed) {
   for (unsigned i = 0; i < HOLDERS; i++)
     if (h[i].node == NULL) start(i);
   for (unsigned i = 0; i < HOLDERS; i++) emit(i);
+  if (liar != NULL) liar_split(liar);
+  if (liar != NULL) liar->is_tired = true;
   settle();
   check_all();
   for (int i = 0; i < 2 && !is_keeping; i++) rot((unsigned)holt_rand_below(chance, HOLDERS));
   check_all();
+  if (liar != NULL) check_lies();
   for (unsigned i = 0; i < HOLDERS; i++) die(i);
+  if (liar != NULL) liar_free(liar);
   holt_sim_free(room);
 }
 
@@ -325,6 +485,13 @@ static void all_holders_end_up_with_everything_that_was_acknowledged(void **stat
   print_message("%llu seeds, %llu emits, %u deaths, %u entries damaged\n", (unsigned long long)count,
                 (unsigned long long)emitted, kills, flips);
   assert_true(kills > count); /* it does try */
+  print_message(
+      "%llu with a liar: %llu forked authors, %llu altered, %llu withheld, %llu repeated, %llu forged, %llu "
+      "too large, %llu without parents; %llu refused, %llu evicted, %llu asked for\n",
+      (unsigned long long)lies.seeds, (unsigned long long)lies.forks, (unsigned long long)lies.altered,
+      (unsigned long long)lies.withheld, (unsigned long long)lies.repeated, (unsigned long long)lies.forged,
+      (unsigned long long)lies.oversized, (unsigned long long)lies.parentless,
+      (unsigned long long)lies.refused, (unsigned long long)lies.evicted, (unsigned long long)lies.asked);
 }
 
 int main(void) {
