@@ -77,12 +77,13 @@ static int l_journal_status(lua_State *L) {
   if (journal == NULL) return 2;
   struct holt_journal_status status = {0};
   holt_journal_status(journal->journal, &status);
-  lua_createtable(L, 0, 20);
+  lua_createtable(L, 0, 21);
   set_hex(L, "id", status.id);
   set_integer(L, "first", status.first);
   set_integer(L, "next", status.next);
   set_integer(L, "entries", status.entries);
   set_integer(L, "bytes", status.bytes);
+  set_integer(L, "bytes_free", status.bytes_free);
   set_integer(L, "emitted", status.emitted);
   set_integer(L, "received", status.received);
   set_integer(L, "duplicates", status.duplicates);

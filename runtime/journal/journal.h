@@ -191,7 +191,8 @@ bool holt_journal_author(struct holt_journal *journal, size_t index, struct holt
 struct holt_journal_status {
   uint8_t id[32];                         /* the public key of this data directory */
   uint64_t first, next;                   /* positions */
-  uint64_t entries, bytes;                /* kept here; bytes on the disk */
+  uint64_t entries, bytes;                /* kept here; bytes on the disk, of all journals of the directory */
+  uint64_t bytes_free;                    /* of these, what a compaction gives back at least */
   uint64_t emitted, received, duplicates; /* since the start */
   uint64_t branches_refused;              /* runs that would have begun one branch too many of their author */
   uint64_t refused, penned, pen_evicted, forks, damaged, commits;

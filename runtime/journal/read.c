@@ -251,6 +251,7 @@ void holt_journal_status(struct holt_journal *j, struct holt_journal_status *out
   out->next = holt_book_next(j->book);
   out->entries = out->next - out->first;
   out->bytes = holt_kv_size_bytes(j->all->kv);
+  out->bytes_free = holt_kv_free_bytes(j->all->kv);
   out->penned = dag.pen_runs;
   out->pen_evicted = dag.evicted;
   out->branches_refused = dag.branches_refused;

@@ -86,6 +86,10 @@ uint64_t holt_kv_size_bytes(const struct holt_kv *kv) {
   return kv->ops->size_bytes(kv);
 }
 
+uint64_t holt_kv_free_bytes(struct holt_kv *kv) {
+  return kv->ops->free_bytes == NULL ? 0 : kv->ops->free_bytes(kv);
+}
+
 int holt_kv_table(struct holt_kv *kv, const char *name, uint32_t *table, struct holt_err *err) {
   HOLT_ASSERT(!kv->is_closing);
   return kv->ops->table(kv, name, table, err);

@@ -76,6 +76,9 @@ int holt_kv_keep(struct holt_kv *kv, struct holt_buf bytes, struct holt_err *err
 int holt_kv_kept(struct holt_kv *kv, struct holt_writer *out);
 /* Bytes of the pages in use, free ones included; keys and values for memory. */
 uint64_t holt_kv_size_bytes(const struct holt_kv *kv);
+/* Of these, bytes of pages that hold nothing: later writing uses them again, holt_kv_compact gives them back
+ * (and more, where pages are filled in part). Reads a list of LMDB's. 0 for memory. */
+uint64_t holt_kv_free_bytes(struct holt_kv *kv);
 
 /* The table of this name (1 to 127 bytes, no '.' in front), made when it is missing; `*table` stays valid
  * until the close. Holds the loop up, behind a job under way too: for start. Errors: HOLT_EFULL

@@ -14,6 +14,7 @@ struct holt_kv_ops {
   void (*close)(struct holt_kv *kv, void (*closed)(void *arg), void *arg);
   void (*forget)(struct holt_kv *kv); /* the env is gone */
   uint64_t (*size_bytes)(const struct holt_kv *kv);
+  uint64_t (*free_bytes)(struct holt_kv *kv); /* NULL: none, ever */
   int (*table)(struct holt_kv *kv, const char *name, uint32_t *table, struct holt_err *err);
   int (*each_table)(struct holt_kv_txn *txn, void (*each)(void *arg, const char *name), void *arg);
   int (*begin)(struct holt_kv *kv, struct holt_kv_txn **out);

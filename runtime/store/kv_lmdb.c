@@ -579,6 +579,7 @@ static const struct holt_kv_ops lmdb_ops = {
     .close = close_kv,
     .forget = forget,
     .size_bytes = size_bytes,
+    .free_bytes = holt__lmdb_free_bytes,
     .table = table,
     .each_table = each_table,
     .begin = begin,

@@ -44,6 +44,9 @@ int holt__lmdb_open(struct lmdb_kv *k);
 /* What LMDB calls when it finds something false. */
 void holt__lmdb_on_assert(MDB_env *env, const char *text);
 
+/* kv_room.c: see free_bytes in kv_impl.h. */
+uint64_t holt__lmdb_free_bytes(struct holt_kv *kv);
+
 /* kv_compact.c: see compact and compacted in kv_impl.h. */
 int holt__lmdb_compact(struct holt_kv *kv, struct holt_err *err);
 int holt__lmdb_compacted(struct holt_kv *kv, struct holt_err *err);

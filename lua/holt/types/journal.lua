@@ -44,7 +44,8 @@
 ---@field first integer Position of the oldest entry kept.
 ---@field next integer Position that the next entry gets.
 ---@field entries integer
----@field bytes integer On the disk.
+---@field bytes integer On the disk, of all journals of the data directory.
+---@field bytes_free integer Of these: what holds nothing any more and `log:compact()` gives back.
 ---@field emitted integer Since the start, as the following.
 ---@field received integer
 ---@field duplicates integer

@@ -6,7 +6,7 @@ local term = require("holt.cli.term")
 local verb = {
   name = "journal stats",
   usage = "holt journal stats --db FOLDER [--name NAME] [--json]",
-  summary = "Figures of a journal: how many entries and bytes, and its authors with their newest entry.",
+  summary = "Figures of a journal: how many entries and bytes, how many of these a compaction gives back, and its authors with their newest entry.",
   examples = {
     { "holt journal stats --db data", "for people" },
     { "holt journal stats --db data --json | jq .entries", "for programs" },
@@ -17,7 +17,7 @@ local verb = {
 local function print_table(stats)
   term.print(("id       %s"):format(stats.id))
   term.print(("entries  %d (positions %d to %d)"):format(stats.entries, stats.first, stats.next - 1))
-  term.print(("bytes    %d on the disk"):format(stats.bytes))
+  term.print(("bytes    %d on the disk, %d of them free: `holt journal compact` gives these back"):format(stats.bytes, stats.bytes_free))
   term.print(("damaged  %d"):format(stats.damaged))
   term.print("")
   term.print(("%-16s  %-16s  %10s  %-16s  %s"):format("author", "node", "sequence", "newest", ""))
