@@ -6,7 +6,7 @@ local term = require("holt.cli.term")
 local verb = {
   name = "journal stats",
   usage = "holt journal stats --db FOLDER [--name NAME] [--json]",
-  summary = "Figures of a journal: how many entries and bytes, how many of these a compaction gives back, and its authors with their newest entry.",
+  summary = "Figures of a journal: entries, bytes, how many of these are free, and its authors with their newest entry.",
   examples = {
     { "holt journal stats --db data", "for people" },
     { "holt journal stats --db data --json | jq .entries", "for programs" },
