@@ -419,7 +419,7 @@ describe("a journal", function()
     assert.same("A", b:eval("return names { filter = { 'A', 'B' } }"))
   end)
 
-  it("tells a newcomer what is not to be had any more, and of authors with two histories", function()
+  it("tells a newcomer what is not to be had any more", function()
     local a = start("a", {
       listen = "127.0.0.1:0",
       script = SCRIPT:gsub("codec = \"json\" }", "codec = 'json', keep = { entries = 100 } }"),
@@ -427,13 +427,10 @@ describe("a journal", function()
     a:eval("for i = 1, 1000 do holt.go(log.emit, log, 'A', i) end")
     a:wait_for("log:stats().emitted >= 1000 and log:stats().entries <= 400")
     local b = start("b", { connect = { a }, script = SCRIPT .. [[
-      log.events:on("truncated", function(author, sequence) truncated = { author, sequence } end)
-      log.events:on("forked", function(author, sequence) forked = { author, sequence } end)]] })
+      log.events:on("truncated", function(author, sequence) truncated = { author, sequence } end)]] })
     b:wait_for("truncated")
     local author, horizon = a:eval("local head = log:heads()[1] return head.author, head.horizon")
     assert.same({ author, true }, b:eval(("return { truncated[1], truncated[2] > 500 and truncated[2] <= %d }"):format(horizon)))
-    b:eval("require('holt.journal').tells.forked(node, nil, { name = 'events', address = ('ab'):rep(32), number = 7 })")
-    assert.same({ ("ab"):rep(32), 7 }, b:eval("return forked"))
   end)
 
   it("carries the largest entry that max_entry_bytes may allow; a larger one is refused, and the journal goes on", function()

@@ -26,6 +26,16 @@ void holt__write_hex(char out[HOLT__HEX], const uint8_t bytes[32]) {
   out[64] = '\0';
 }
 
+void holt__push_proof(lua_State *L, const uint8_t proof[2][32]) {
+  lua_createtable(L, 2, 1);
+  for (int i = 0; i < 2; i++) {
+    char text[HOLT__HEX];
+    holt__write_hex(text, proof[i]);
+    lua_pushlstring(L, text, 64);
+    lua_rawseti(L, -2, i + 1);
+  }
+}
+
 static int digit(char c) {
   if (c >= '0' && c <= '9') return c - '0';
   if (c >= 'a' && c <= 'f') return c - 'a' + 10;

@@ -27,6 +27,8 @@ struct lua_journal {
 /* Text of 64 hexadecimal digits for 32 bytes, and back (false: it is none). */
 #define HOLT__HEX (64 + 1)
 void holt__write_hex(char out[HOLT__HEX], const uint8_t bytes[32]);
+/* Pushes a list of the two hashes that prove a fork. */
+void holt__push_proof(lua_State *L, const uint8_t proof[2][32]);
 bool holt__read_hex(uint8_t *out, const char *text, size_t len);
 
 struct lua_journal *holt__check_journal(lua_State *L, int index);

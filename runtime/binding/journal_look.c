@@ -118,6 +118,11 @@ static int l_journal_authors(lua_State *L) {
     set_integer(L, "horizon", author.horizon);
     set_bool(L, "forked", author.is_forked);
     set_bool(L, "self", author.is_self);
+    if (author.has_proof) {
+      holt__push_proof(L, author.proof);
+      set_integer(L, "sequence", author.proof_number);
+      lua_setfield(L, -2, "proof");
+    }
     lua_rawseti(L, -2, (lua_Integer)i + 1);
   }
   return 1;

@@ -6,6 +6,7 @@
 
 #include "base/log.h"
 #include "base/mem.h"
+#include "binding/journal_impl.h"
 #include "binding/node_impl.h"
 
 struct notice {
@@ -16,6 +17,8 @@ struct notice {
   char address[128];
   uint64_t id, number, delay_ms;
   uint32_t attempt;
+  bool has_proof;
+  uint8_t proof[2][32];
   struct holt_err err;
 };
 
@@ -118,6 +121,8 @@ static void on_journal(void *arg, const struct holt_journal_notice *told) {
   snprintf(notice->name, sizeof notice->name, "%s", holt_journal_name(told->journal));
   if (told->text != NULL) snprintf(notice->address, sizeof notice->address, "%s", told->text);
   notice->number = told->number;
+  notice->has_proof = told->has_proof;
+  memcpy(notice->proof, told->proof, sizeof notice->proof);
   notice->err = told->err;
 }
 
@@ -168,6 +173,10 @@ static void tell(lua_State *L, void *arg) {
     char id[17];
     snprintf(id, sizeof id, "%016llx", (unsigned long long)notice->id);
     set_text(L, "id", id);
+  }
+  if (notice->has_proof) {
+    holt__push_proof(L, notice->proof);
+    lua_setfield(L, -2, "proof");
   }
   if (notice->err.code != 0) {
     holt_lua_push_err(L, &notice->err);

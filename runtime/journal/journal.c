@@ -37,11 +37,16 @@ uint64_t holt__journal_wall_ms(const struct holt_journal *j) {
   return seconds > 0 ? (uint64_t)(seconds * 1000) : 0;
 }
 
+static void tell(struct holt_journal *j, struct holt_journal_notice *notice) {
+  notice->journal = j;
+  if (!j->is_dead && j->opens > 0 && j->all->ops->on_event) j->all->ops->on_event(j->all->arg, notice);
+}
+
 void holt__journal_tell(struct holt_journal *j, enum holt_journal_event event, const char *text,
                         uint64_t number, const struct holt_err *err) {
-  struct holt_journal_notice notice = {.journal = j, .event = event, .text = text, .number = number};
+  struct holt_journal_notice notice = {.event = event, .text = text, .number = number};
   if (err != NULL) notice.err = *err;
-  if (!j->is_dead && j->opens > 0 && j->all->ops->on_event) j->all->ops->on_event(j->all->arg, &notice);
+  tell(j, &notice);
 }
 
 void holt__hex(const uint8_t *bytes, size_t len, char *out) {
@@ -53,26 +58,38 @@ void holt__hex(const uint8_t *bytes, size_t len, char *out) {
   out[2 * len] = '\0';
 }
 
-static void tell_author(struct holt_journal *j, enum holt_journal_event event, uint32_t number_of_author,
-                        uint64_t number) {
+static void name_author(const struct holt_journal *j, uint32_t number, char text[2 * HOLT_DAG_KEY + 1]) {
   struct holt_dag_author author;
-  char text[2 * HOLT_DAG_KEY + 1];
-  holt_dag_author(j->dag, number_of_author, &author);
+  holt_dag_author(j->dag, number, &author);
   holt__hex(author.key, HOLT_DAG_KEY, text);
-  holt__journal_tell(j, event, text, number, NULL);
+}
+
+bool holt__journal_fork_proof(struct holt_journal *j, uint32_t chain, uint8_t proof[2][32]) {
+  struct holt_dag_ref one, other;
+  if (holt_dag_fork(j->dag, chain, &one, &other) != 0) return false;
+  bool is_in_order = memcmp(one.hash, other.hash, HOLT_DAG_HASH) < 0;
+  memcpy(proof[!is_in_order], one.hash, HOLT_DAG_HASH);
+  memcpy(proof[is_in_order], other.hash, HOLT_DAG_HASH);
+  return true;
 }
 
 void holt__journal_tell_fork(struct holt_journal *j, uint32_t chain_number) {
+  char text[2 * HOLT_DAG_KEY + 1];
   struct holt_dag_chain chain;
   holt_dag_chain(j->dag, chain_number, &chain);
+  struct holt_journal_notice notice = {.event = HOLT_JOURNAL_FORKED, .text = text, .number = chain.first};
+  notice.has_proof = holt__journal_fork_proof(j, chain_number, notice.proof);
+  name_author(j, chain.author, text);
   j->counts.forks++;
-  tell_author(j, HOLT_JOURNAL_FORKED, chain.author, chain.first);
+  tell(j, &notice);
 }
 
 void holt__journal_tell_cut(struct holt_journal *j, uint32_t author_number) {
   struct holt_dag_author author;
+  char text[2 * HOLT_DAG_KEY + 1];
   holt_dag_author(j->dag, author_number, &author);
-  tell_author(j, HOLT_JOURNAL_TRUNCATED, author_number, author.horizon);
+  name_author(j, author_number, text);
+  holt__journal_tell(j, HOLT_JOURNAL_TRUNCATED, text, author.horizon, NULL);
 }
 
 static void on_turn(void *arg) {

@@ -43,6 +43,10 @@ struct holt_journal_notice {
   enum holt_journal_event event;
   const char *text; /* borrowed */
   uint64_t number;
+  /* FORKED: the hashes of two entries of that number, in order of their bytes; they can be read as soon as
+   * they are durable. */
+  bool has_proof;
+  uint8_t proof[2][32];
   struct holt_err err;
 };
 
@@ -183,6 +187,9 @@ struct holt_journal_author {
   uint64_t horizon; /* entries up to this one are gone; 0: none */
   uint8_t tip[32];
   bool is_forked, is_self;
+  bool has_proof; /* of a fork: hashes of two entries of number `proof_number`; not below the horizon */
+  uint64_t proof_number;
+  uint8_t proof[2][32];
 };
 size_t holt_journal_author_count(const struct holt_journal *journal);
 /* `index` from 0; false behind the last. */

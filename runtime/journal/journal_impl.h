@@ -226,6 +226,9 @@ uint64_t holt__journal_wall_ms(const struct holt_journal *journal);
 void holt__hex(const uint8_t *bytes, size_t len, char *out); /* 2 * len + 1 bytes */
 void holt__journal_tell(struct holt_journal *journal, enum holt_journal_event event, const char *text,
                         uint64_t number, const struct holt_err *err);
+/* Of a branch: the hashes of its first entry and of the other one of that number, in order of their bytes.
+ * False: they cannot be had (any more). */
+bool holt__journal_fork_proof(struct holt_journal *journal, uint32_t chain, uint8_t proof[2][32]);
 void holt__journal_tell_fork(struct holt_journal *journal, uint32_t chain);
 void holt__journal_tell_cut(struct holt_journal *journal, uint32_t author);
 /* Let work begin that can, at the end of this turn. */

@@ -224,6 +224,16 @@ static void newest_chain(struct holt_journal *j, const struct holt_dag_author *a
   }
 }
 
+static void find_proof(struct holt_journal *j, const struct holt_dag_author *author,
+                       struct holt_journal_author *out) {
+  struct holt_dag_chain chain;
+  for (uint32_t at = author->chain; at != HOLT_DAG_NO_CHAIN && !out->has_proof; at = chain.next) {
+    holt_dag_chain(j->dag, at, &chain);
+    out->has_proof = holt__journal_fork_proof(j, at, out->proof);
+    out->proof_number = chain.first;
+  }
+}
+
 bool holt_journal_author(struct holt_journal *j, size_t index, struct holt_journal_author *out) {
   struct holt_dag_author author;
   struct holt_dag_chain chain;
@@ -239,6 +249,7 @@ bool holt_journal_author(struct holt_journal *j, size_t index, struct holt_journ
   out->horizon = author.horizon;
   out->is_forked = author.is_forked;
   out->is_self = index == j->self;
+  if (author.is_forked) find_proof(j, &author, out);
   return true;
 }
 

@@ -305,12 +305,12 @@ end
 
 ---Start a node and wait until it answers.
 ---@param given table name, script (text) or file, listen (false: nowhere), connect (nodes or addresses), flags, env, args, prefix
----(words in front of the command)
+---(words in front of the command), control (another name for its socket: of two nodes of one name)
 ---@return spec.Node
 function M.start(given)
   local self = setmetatable({ name = given.name, given = given, lines = {} }, Node)
   self.script = given.file or M.write(given.name .. ".lua", given.script or DEFAULT_SCRIPT)
-  self.control = M.folder() .. "/" .. given.name .. ".sock"
+  self.control = M.folder() .. "/" .. (given.control or given.name) .. ".sock"
   self.listen = given.listen == false and {} or { given.listen or "127.0.0.1:0" }
   begin(self)
   wait_ready(self)

@@ -48,6 +48,7 @@ struct liar {
   unsigned ref_count;
   struct holt_msg *kept[LIAR_KEPT];
   unsigned kept_count;
+  bool is_mute;  /* it passes nothing on */
   bool is_tired; /* it tells nothing new any more, and goes on being bad at passing things on */
   uint64_t serial;
   uint64_t told;  /* messages sent, and tips in them: each may make one ask */
@@ -152,6 +153,17 @@ static void liar_note_tips(struct liar *l, const struct holt_dag_message *m) {
   }
 }
 
+/* What it has written behind an opening is on that neighbour's disk. */
+static void liar_note_told_back(struct liar *l, struct holt_link *link, const struct holt_dag_message *m) {
+  struct holt_dag_ref ref;
+  for (uint32_t i = 0; i < m->count; i++) {
+    holt_dag_ref_read(m->tips + (size_t)i * (HOLT_DAG_REF + 1), &ref);
+    for (unsigned a = 0; a < l->author_count; a++)
+      if (ref.number > 1 && memcmp(ref.author, holt_signer_public(l->chains[a]), HOLT_DAG_KEY) == 0)
+        holt_link_set_data(link, l);
+  }
+}
+
 static void liar_message(void *arg, struct holt_link *link, const struct holt_link_message *message) {
   struct liar *l = arg;
   struct holt_dag_message m;
@@ -160,7 +172,8 @@ static void liar_message(void *arg, struct holt_link *link, const struct holt_li
     assert_int_equal(holt_dag_message_decode(body, &m), 0);
     if (m.type == HOLT_DAG_HAVE) liar_note_tips(l, &m);
     l->asked += m.type == HOLT_DAG_WANT;
-    liar_pass_on(l, link, message->body);
+    if (m.type == HOLT_DAG_HAVE) liar_note_told_back(l, link, &m);
+    if (!l->is_mute) liar_pass_on(l, link, message->body);
   }
   if (holt_lane_is_numbered(message->lane)) holt_link_consume(link, message->lane, message->number);
 }
@@ -245,6 +258,7 @@ static void liar_make(struct liar *l, const struct liar_plot *plot, struct holt_
   uint8_t payload[16] = {0};
   struct holt_signer *chain = l->chains[plot->author];
   holt_dag_run_begin(run, holt_signer_public(chain), plot->next, plot->prev);
+  holt_put_u64(payload, l->serial);
   for (uint64_t count = 1 + holt_rand_below(l->chance, 3); count > 0; count--)
     liar_add(l, run, HOLT_DAG_EVENT, holt_buf(payload, sizeof payload), run->count == 0 ? parent : NULL);
   assert_int_equal(holt_dag_run_sign(run, "shop", &l->ops, chain), 0);
@@ -396,13 +410,13 @@ static bool liar_has_signed(const struct liar *l, const uint8_t hash[HOLT_DAG_HA
   return false;
 }
 
-/* A host "liar" of the room, which dials nobody yet. */
-static struct liar *liar_new(struct holt_sim *sim) {
+/* It dials nobody yet. `env` is taken, `chance` borrowed. */
+static struct liar *liar_new(struct holt_env *env, struct holt_rand *chance) {
   static const struct holt_links_ops ops = {.on_message = liar_message};
   struct liar *l = calloc(1, sizeof *l);
   struct holt_links_config config = holt_links_defaults();
-  l->env = holt_sim_host(sim, "liar");
-  l->chance = holt_sim_rand(sim);
+  l->env = env;
+  l->chance = chance;
   l->transport = holt_transport_by_name(l->env, "tcp");
   config.transport = l->transport;
   config.name = "liar";

@@ -12,6 +12,7 @@
  *   HOLT_SEED=n  the first seed (1)     HOLT_SEEDS=n  how many (30) */
 #include "base/rand.h"
 #include "env/sim.h"
+#include "env/uv.h"
 #include "liar.h"
 #include "node/node.h"
 #include "store/kv_disk.h"
@@ -363,6 +364,20 @@ static bool has_two(struct holder *holder, const uint8_t author[32]) {
   return false;
 }
 
+static void check_proof(struct holder *holder, const struct holt_journal_author *author) {
+  assert_true(author->has_proof);
+  assert_true(memcmp(author->proof[0], author->proof[1], 32) < 0);
+  for (int i = 0; i < 2; i++) {
+    uint64_t position;
+    struct holt_journal_entry entry;
+    assert_int_equal(holt_journal_find(holder->journal, author->proof[i], &position), 0);
+    assert_int_equal(holt_journal_read(holder->journal, &position, &entry), 0);
+    assert_memory_equal(entry.hash, author->proof[i], 32);
+    assert_memory_equal(entry.author, author->key, 32);
+    assert_int_equal(entry.number, author->proof_number);
+  }
+}
+
 /* Who wrote two histories is marked, and was told of; nobody else is. Returns how many. */
 static unsigned check_forks(struct holder *holder) {
   struct holt_journal_author author;
@@ -372,6 +387,7 @@ static unsigned check_forks(struct holder *holder) {
     bool is_told = false;
     assert_int_equal(author.is_forked, has_two(holder, author.key));
     if (!author.is_forked) continue;
+    check_proof(holder, &author);
     assert_memory_equal(author.holder, holt_signer_public(liar->directory), HOLT_DAG_KEY);
     holt__hex(author.key, HOLT_DAG_KEY, text);
     for (unsigned k = 0; k < LIAR_AUTHORS; k++) is_told = is_told || strcmp(holder->forked[k], text) == 0;
@@ -438,7 +454,7 @@ static void run_seed(uint64_t seed) {
   is_keeping = seed % 4 == 3;
   memset(h, 0, sizeof h);
   draw_graph();
-  liar = seed % 4 == 2 ? liar_new(room) : NULL;
+  liar = seed % 4 == 2 ? liar_new(holt_sim_host(room, "liar"), chance) : NULL;
   for (unsigned i = 0; i < HOLDERS; i++) start(i);
   if (liar != NULL) introduce_liar();
   for (unsigned round = 0; round < ROUNDS; round++) {
@@ -494,7 +510,47 @@ static void all_holders_end_up_with_everything_that_was_acknowledged(void **stat
       (unsigned long long)lies.refused, (unsigned long long)lies.evicted, (unsigned long long)lies.asked);
 }
 
-int main(void) {
+/* --- On real processes -------------------------------------------------------------------------------- */
+
+static bool have_all_told_back(void) {
+  unsigned count = 0;
+  for (struct holt_link *link = holt_links_first(liar->links); link;
+       link = holt_links_next(liar->links, link))
+    count += holt_link_data(link) != NULL;
+  return count == 2;
+}
+
+static unsigned links_up(void) {
+  unsigned count = 0;
+  for (struct holt_link *link = holt_links_first(liar->links); link;
+       link = holt_links_next(liar->links, link))
+    count += holt_link_is_up(link);
+  return count;
+}
+
+/* Tells the holders at these addresses two histories of one author, one each; names the author. Both have
+ * them on their disks when it ends. For spec/journal_fork_spec.lua. */
+static int fork_between(const char *address, const char *other) {
+  struct holt_peer *peer;
+  struct holt_rand rand;
+  char text[65];
+  holt_rand_seed(&rand, 1);
+  liar = liar_new(holt_env_uv_new(), &rand);
+  liar->is_mute = true;
+  if (holt_links_connect(liar->links, address, &peer, NULL) != 0) return 1;
+  if (holt_links_connect(liar->links, other, &peer, NULL) != 0) return 1;
+  while (links_up() < 2) holt_env_turn(liar->env, true);
+  liar_open(liar);
+  liar_split(liar);
+  while (!have_all_told_back()) holt_env_turn(liar->env, true);
+  holt__hex(holt_signer_public(liar->chains[0]), HOLT_DAG_KEY, text);
+  printf("%s\n", text);
+  liar_free(liar);
+  return 0;
+}
+
+int main(int argc, char **argv) {
+  if (argc == 4 && strcmp(argv[1], "--fork") == 0) return fork_between(argv[2], argv[3]);
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(all_holders_end_up_with_everything_that_was_acknowledged),
   };

@@ -159,8 +159,8 @@ end
 
 --- Looking -----------------------------------------------------------------------------------------------------------
 
----Every author's newest entry: { author, sequence, hash, holder, node, horizon, forked, self }, sorted by author. Two
----holders with equal heads hold the same entries.
+---Every author's newest entry: { author, sequence, hash, holder, node, horizon, forked, proof, self }, sorted by author. Two
+---holders with equal heads hold the same entries; of an author marked `forked`, in the branch that is longest.
 function Log:heads()
   local list, err = core.journal_authors(self[1])
   if not list then
@@ -378,7 +378,7 @@ end
 function tells.forked(log, told)
   local err = errors.new("corrupt",
     ("author %s wrote two entries number %d; both are kept and marked"):format((told.address or ""):sub(1, 16), told.number))
-  say(log, "forked", err, told.address, told.number)
+  say(log, "forked", err, told.address, told.number, told.proof)
 end
 
 function tells.truncated(log, told)

@@ -36,7 +36,8 @@
 ---@field holder string The id of the data directory behind the author.
 ---@field node string
 ---@field horizon integer Entries up to this one are gone; 0: none.
----@field forked boolean Two entries of one number exist.
+---@field forked boolean Two entries of one number exist: `sequence` and `hash` are of the longest branch.
+---@field proof? { [integer]: string, sequence: integer } Of a fork: hashes of two entries of that number, nil once they were dropped.
 ---@field self boolean
 
 ---@class holt.JournalStats
