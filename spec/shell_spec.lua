@@ -60,11 +60,59 @@ describe("the shell", function()
   end)
 
   it("says which node it cannot reach, and what was left out", function()
-    local code = nodes.holt("get", "stock", "--node", "nobody-here"):wait()
-    assert.equal(1, code)
-    local program = nodes.holt_with({ HOLT_NAME = false, HOLT_CONTROL = false }, "get", "stock")
-    assert.equal(2, program:wait())
-    assert.matches("which node", program:output("stderr"))
+    local program = nodes.holt("get", "stock", "--node", "nobody-here")
+    assert.equal(1, program:wait())
+    assert.matches("^holt: node nobody%-here does not answer at .*; is it started%? %-%-node takes its name", program:output("stderr"))
+    for _, given in ipairs({ false, "" }) do
+      program = nodes.holt_with({ HOLT_NAME = given, HOLT_CONTROL = given }, "get", "stock")
+      assert.equal(2, program:wait())
+      assert.matches("which node", program:output("stderr"))
+    end
+  end)
+
+  it("leaves nothing behind on the node: no handle, and no queue of a name that was mistyped", function()
+    local node = start(1)[1]
+    assert.is_true(node:eval([[
+      local e = node:emitter("e")
+      return node:map("m"):set("a", 1) and node:queue("q"):push(1) and node:record("r"):set("f", 1) and e:subscribe("x", print)
+        and e:unsubscribe("x") and node:map("m"):close() and node:queue("q"):close() and node:record("r"):close() and e:close()]]))
+    for _, line in ipairs { "get m a", "keys m", "get r f", "set r f 2", "keys e", "push q 1", "pop q" } do
+      local words = {}
+      for word in line:gmatch("%S+") do
+        words[#words + 1] = word
+      end
+      assert.same({ line, 0 }, { line, (shell(node, table.unpack(words))) })
+    end
+    assert.same({ 1, "", "holt: there is no object 'quueue' [not_found]" }, { shell(node, "pop", "quueue") })
+    assert.same({ 1, "", "holt: which object? give its name [invalid]" }, { shell(node, "set", "", "a", "1") })
+    assert.same("emitter e, map m, queue q, record r", node:eval([[
+      local list = {}
+      for i, object in ipairs(node:objects()) do list[i] = object.kind .. " " .. object.name end
+      table.sort(list)
+      return table.concat(list, ", ")]]))
+    assert.is_nil(node:eval("return (next(node.objects_open))"))
+    assert.is_true(node:eval("return node:map('quueue'):set('a', 1)"))
+  end)
+
+  it("says that it does not know whether something was done when the node ends before it has answered", function()
+    local path = nodes.folder() .. "/half.sock"
+    local listener = assert(core.listen("unix:" .. path))
+    core.go(function()
+      for _ = 1, 4 do
+        local client = listener:accept()
+        client:read_line()
+        client:close()
+      end
+      listener:close()
+    end)
+    local half = { control = path }
+    for _, words in ipairs({ { "set", "m", "a", "1" }, { "push", "q", "1" }, { "pop", "q" } }) do
+      local code, out, said = shell(half, table.unpack(words))
+      assert.same({ words[1], 6, "" }, { words[1], code, out })
+      assert.matches("whether it was done is unknown", said)
+    end
+    local code, _, said = shell(half, "get", "m", "a")
+    assert.same({ 1, "holt: no answer: the node ended [end_of_stream]" }, { code, said })
   end)
 end)
 
@@ -159,12 +207,22 @@ describe("three processes", function()
     assert.same({ 1, "", "holt: there is no object 'm' here [not_found]" }, { shell(lone, "get", "m", "a", "--local") })
     lone:kill()
     local list = start(3)
+    assert.same({ 0, "", "" }, { shell(list[1], "push", "q", "x") })
     local code, _, said = shell(list[1], "get", "nothing")
     assert.same({ 1, "holt: there is no object 'nothing' [not_found]" }, { code, said })
     assert.is_true(list[1]:eval("return node:emitter('e'):subscribe('x', print)"))
     code, _, said = shell(list[2], "get", "e")
     assert.equal(1, code)
     assert.matches("'e' is an emitter, not a map or a record or a queue", said)
+    list[1]:eval("return (node:queue('q', { request_timeout = 1000 })) ~= nil")
+    list[2]:kill()
+    list[3]:kill()
+    for _, words in ipairs({ { "push", "q", "y" }, { "push", "q", "y", "z" }, { "pop", "q" } }) do -- in the time that the shell gives
+      words[#words + 1] = "--timeout=0.3"
+      code, _, said = shell(list[1], table.unpack(words))
+      assert.is_true(code == 3 or code == 6)
+      assert.not_matches("no answer", said)
+    end
   end)
 
   it("hand leadership over and take out one that is gone, by the shell", function()

@@ -499,6 +499,9 @@ function M.forget(object)
       table.remove(list, i)
     end
   end
+  if #list == 0 then
+    object.node.objects_open[object.kind .. "\0" .. object.name] = nil
+  end
 end
 
 ---Open handles of a kind, of one name or of all.

@@ -280,6 +280,7 @@ end
 ---@param timeout? number Seconds: no limit.
 ---@return any value The answer's value (of eval: a list), or nil.
 ---@return holt.Error?
+---@return boolean|nil has_answered The error is the node's own answer; else it may have done what it was asked.
 function Client:request(request, timeout)
   self.last_id = self.last_id + 1
   request.id = self.last_id
@@ -300,7 +301,7 @@ function Client:request(request, timeout)
       if answer.ok then
         return answer.value
       end
-      return nil, core.mark_err(answer.error)
+      return nil, core.mark_err(answer.error), true
     end
   end
 end

@@ -24,9 +24,15 @@ end
 local LOCAL = { "local", help = "read what this node has applied, without asking the others" }
 local KEY_JSON = { "json-key", help = "the key is JSON, not a text: 7 is a number" }
 
+-- A variable of the environment; an empty one is as good as none.
+local function from_environment(name)
+  local text = os.getenv(name)
+  return text ~= "" and text or nil
+end
+
 local function client_of(values)
-  local path = values.control or (not values.node and os.getenv("HOLT_CONTROL")) or nil
-  local name = values.node or os.getenv("HOLT_NAME")
+  local path = values.control or (not values.node and from_environment("HOLT_CONTROL")) or nil
+  local name = values.node or from_environment("HOLT_NAME")
   if not path and not name then
     return nil, "which node? give --node NAME, or --control PATH", 2
   end
@@ -39,24 +45,40 @@ local function client_of(values)
     client, err = control.connect(path, values.timeout or 5)
   end
   if not client then
-    return nil, ("node %s does not answer at %s: %s"):format(name or "?", tostring(path), tostring(err)), 1
+    local who = name and not values.control and ("node %s does not answer"):format(name) or "no node answers"
+    local is_absent = err.code == "not_found" or err.code == "connection_refused"
+    local hint = is_absent and "; is it started? --node takes its name, --control the place it was started with" or ""
+    return nil, ("%s at %s: %s%s"):format(who, path or "its place", tostring(err), hint), 1
   end
   return client
 end
 
--- Ask, and give the answer; or nil and the exit code, once the failure was told.
-local function ask(values, request)
+-- No answer came: what is known then, and the exit code.
+local function lost_answer(err, changes)
+  local why = err.code == "timeout" and "the node is busy or paused" or "the node ended"
+  if changes then
+    return ("no answer: %s; whether it was done is unknown, look before you try again [unknown]"):format(why), EXIT.unknown
+  end
+  return ("no answer: %s [%s]"):format(why, err.code), EXIT[err.code] or 1
+end
+
+-- Ask, and give the answer; or nil and the exit code, once the failure was told. `changes`: it is more than a question.
+local function ask(values, request, changes)
   local client, problem, code = client_of(values)
   if not client then
     term.say("%s", problem)
     return nil, code
   end
   request.timeout = values.timeout
-  local answer, err = client:request(request, (values.timeout or 5) + (request.wait or 0) + PATIENCE)
+  local answer, err, has_answered = client:request(request, (values.timeout or 5) + (request.wait or 0) + PATIENCE)
   client:close()
   if answer == nil and err then
-    term.say("%s", tostring(err))
-    return nil, EXIT[err.code] or 1
+    problem, code = tostring(err), EXIT[err.code] or 1
+    if not has_answered then
+      problem, code = lost_answer(err, changes)
+    end
+    term.say("%s", problem)
+    return nil, code
   end
   return answer
 end
@@ -145,7 +167,7 @@ M.set = {
       return 2
     end
     local value = values.text and arguments[3] or value_of(arguments[3])
-    local answer, code = ask(values, { op = "object", method = "set", name = arguments[1], key = key, value = value })
+    local answer, code = ask(values, { op = "object", method = "set", name = arguments[1], key = key, value = value }, true)
     return answer and 0 or code
   end,
 }
@@ -162,7 +184,7 @@ M.push = {
     for i = 2, #arguments do
       items[i - 1] = values.text and arguments[i] or value_of(arguments[i])
     end
-    local answer, code = ask(values, { op = "object", method = "push", name = arguments[1], values = items })
+    local answer, code = ask(values, { op = "object", method = "push", name = arguments[1], values = items }, true)
     return answer and 0 or code
   end,
 }
@@ -179,7 +201,7 @@ M.pop = {
   arguments = { min = 1, max = 1, names = "QUEUE" },
   run = function(values, arguments)
     local request = { op = "object", method = "pop", name = arguments[1], wait = values.wait or 0 }
-    local answer, code = ask(values, request)
+    local answer, code = ask(values, request, true)
     if not answer then
       return code
     end
@@ -253,7 +275,7 @@ M.member = {
       term.say("member remove: which one? give its name")
       return 2
     end
-    local list, code = ask(values, { op = "object", method = "member", action = action, name = arguments[2] })
+    local list, code = ask(values, { op = "object", method = "member", action = action, name = arguments[2] }, action ~= nil)
     if not list then
       return code
     end

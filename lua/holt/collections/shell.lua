@@ -47,11 +47,20 @@ local function options_of(found)
   return given
 end
 
-local function find(node, name)
+-- A handle of the script's own, else one for this request alone: it is closed behind it, and the script never gets it.
+local function handle_of(node, request, kind, options)
+  local handle = cluster.open_objects(node, kind, request.name)[1]
+  if not handle then
+    handle = require("holt.collections." .. kind).new(node, request.name, options, 1)
+    request.opened[#request.opened + 1] = handle
+  end
+  return handle
+end
+
+local function find(node, request)
   for _, found in ipairs(must(core.cluster_objects(node))) do
-    if found.name == name then
-      local handle = cluster.open_objects(node, found.kind, name)[1]
-      return handle or node[found.kind](node, name, options_of(found))
+    if found.name == request.name then
+      return handle_of(node, request, found.kind, options_of(found))
     end
   end
 end
@@ -66,21 +75,23 @@ end
 -- A handle of the object, whatever its kind; of `default` when there is none yet.
 local function open(node, request, default)
   local name = request.name
-  if type(name) ~= "string" then
+  if type(name) ~= "string" or name == "" then
     fail("invalid", "which object? give its name")
+  elseif #name > 255 or name:find("\0", 1, true) then
+    fail("invalid", "the name of an object has 1 to 255 bytes and no zero byte")
   end
-  local handle = find(node, name)
+  local handle = find(node, request)
   if handle then
     return handle
   end
   confirm(node, request)
-  handle = find(node, name)
+  handle = find(node, request)
   if handle then
     return handle
   elseif not default then
     fail("not_found", "there is no object '%s'%s", name, request.is_local and " here" or "")
   end
-  return node[default](node, name)
+  return handle_of(node, request, default)
 end
 
 local function check_kind(handle, ...)
@@ -140,12 +151,13 @@ end
 
 function methods.push(node, request)
   local handle = check_kind(open(node, request, "queue"), "queue")
-  return must(handle:push(table.unpack(request.values or {})))
+  local timed = setmetatable({ timeout = request.timeout or handle.timeout }, { __index = handle }) -- push takes no options
+  return must(timed:push(table.unpack(request.values or {})))
 end
 
----{ found, value }
+---{ found, value }. Only who waits for an item makes a queue of a name that nothing has.
 function methods.pop(node, request)
-  local handle = check_kind(open(node, request, "queue"), "queue")
+  local handle = check_kind(open(node, request, (request.wait or 0) > 0 and "queue" or nil), "queue")
   local value = must(handle:pop({ wait = request.wait, timeout = request.timeout }))
   return { found = value ~= nil, value = value }
 end
@@ -189,7 +201,15 @@ function M.answer(node, request)
   elseif not node.cluster_settings.is_member then
     fail("invalid", "node '%s' is in no cluster", node.name)
   end
-  return method(node, request)
+  request.opened = {}
+  local ok, result = pcall(method, node, request)
+  for _, handle in ipairs(request.opened) do
+    handle:close()
+  end
+  if not ok then
+    error(result, 0)
+  end
+  return result
 end
 
 return M
