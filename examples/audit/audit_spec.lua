@@ -31,6 +31,17 @@ describe("the example of an audit trail", function()
     return changed
   end
 
+  it("records nothing that is not said in full, and does not take another word for a check", function()
+    for _, given in ipairs { { "record", "alice" }, { "record" }, { "chekc" }, { "check", "00" }, {} } do
+      local code, text = run(table.unpack(given))
+      assert.same(2, code)
+      assert.matches("^usage: ", text)
+    end
+    local code, text = run("check")
+    assert.same(0, code)
+    assert.matches("^0 entries", text)
+  end)
+
   it("misses the newest entry in an older copy of the folder", function()
     local folder = nodes.folder() .. "/data"
     run("record", "alice", "opened safe 1")

@@ -1,5 +1,5 @@
 -- The harbour: gathers what boats bring home. A boat's entries come in the order in which it wrote them, each boat's once, however
--- often the connection breaks meanwhile. The cursor remembers what was dealt with.
+-- often the connection breaks meanwhile. The cursor remembers what was dealt with. writer.lua says how to run it.
 local holt = require("holt")
 
 local node = holt.node { channel = "harbour" }

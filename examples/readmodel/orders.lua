@@ -1,7 +1,7 @@
 -- A read model: the journal says what happened, a table says what is. The table is made from the entries, one after the
 -- other, and can be thrown away and made again at any time.
 --
---   holt run examples/readmodel/orders.lua --data data/orders -- order apple 3
+--   holt run examples/readmodel/orders.lua --data data/orders -- order apple 3       (or cancel)
 --   holt run examples/readmodel/orders.lua --data data/orders -- show
 --   holt run examples/readmodel/orders.lua --data data/orders -- rebuild
 --
@@ -11,8 +11,17 @@
 local holt = require("holt")
 
 local node = holt.node {}
+local data = node:settings().data.value
+local what, which, count_text = ...
+local is_written = what == "order" or what == "cancel"
+local how_many = math.tointeger(count_text or 1)
+-- What is in the journal stays there, so it is looked at before.
+if not data or not (is_written and which and how_many or what == "show" or what == "rebuild") then
+  io.stderr:write("usage: holt run examples/readmodel/orders.lua --data FOLDER -- order|cancel SKU [COUNT] | show | rebuild\n")
+  return holt.exit(2)
+end
 local log = assert(node:journal("orders", { codec = "json" }))
-local FILE = node:settings().data.value .. "/stock.json"
+local FILE = data .. "/stock.json"
 
 local function load_model()
   local file <close> = io.open(FILE)
@@ -59,11 +68,9 @@ local function show(model)
   end
 end
 
-local what, sku, count = ...
 local model = load_model()
-if what == "order" or what == "cancel" then
-  local name = what == "order" and "Ordered" or "Canceled"
-  assert(log:emit(name, { sku = sku, count = math.tointeger(count) or 1 }))
+if is_written then
+  assert(log:emit(what == "order" and "Ordered" or "Canceled", { sku = which, count = how_many }))
 elseif what == "rebuild" then
   model = { position = "start", stock = {} }
 end

@@ -17,4 +17,14 @@ describe("the example of a read model", function()
     assert.same("0 entries taken in\napple 2\npear 2", run("show"))
     assert.same("3 entries taken in\napple 2\npear 2", run("rebuild"))
   end)
+
+  it("writes nothing that it could not take in", function()
+    for _, given in ipairs { { "order" }, { "order", "apple", "many" }, { "odrer", "apple" }, {} } do
+      local program = nodes.holt("run", "examples/readmodel/orders.lua", "--data", nodes.folder() .. "/data", "--control", "none", "--",
+        table.unpack(given))
+      assert.same(2, (program:wait()))
+      assert.matches("^usage: ", program:output("stderr"))
+    end
+    assert.same("0 entries taken in", run("show"))
+  end)
 end)
