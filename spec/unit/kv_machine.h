@@ -12,6 +12,7 @@
 #include "base/rand.h"
 #include "env/sim.h"
 #include "env/uv.h"
+#include "folder.h"
 #include "store/kv.h"
 #include "store/kv_disk.h"
 #include "unit.h"
@@ -58,9 +59,7 @@ static inline void begin_as(struct machine *m, enum kind kind) {
     m->sim = holt_sim_new(&config);
     snprintf(m->path, sizeof m->path, "data");
   } else {
-    const char *temporary = getenv("TMPDIR");
-    snprintf(m->path, sizeof m->path, "%s/holt-test-XXXXXX", temporary != NULL ? temporary : "/tmp");
-    assert_non_null(mkdtemp(m->path));
+    folder_new(m->path);
   }
   snprintf(m->file, sizeof m->file, "%s/data.mdb", m->path);
   new_env(m);
@@ -82,13 +81,10 @@ static inline void close_kv(struct machine *m) {
 static inline void end(struct machine *m) {
   if (m->kv != NULL) close_kv(m);
   holt_env_free(m->env);
-  if (m->sim != NULL) {
+  if (m->sim != NULL)
     holt_sim_free(m->sim);
-    return;
-  }
-  char command[300];
-  snprintf(command, sizeof command, "rm -rf '%s'", m->path);
-  assert_int_equal(system(command), 0);
+  else
+    folder_remove(m->path);
 }
 
 /* --- Words for transactions ----------------------------------------------------------------------- */

@@ -9,6 +9,7 @@
 #include "base/rand.h"
 #include "env/sim.h"
 #include "env/uv.h"
+#include "folder.h"
 #include "journal/book.h"
 #include "store/kv_disk.h"
 #include "unit.h"
@@ -56,9 +57,7 @@ static void begin_as(struct machine *m, enum kind kind, uint32_t flush) {
     m->sim = holt_sim_new(&config);
     snprintf(m->path, sizeof m->path, "data");
   } else {
-    const char *temporary = getenv("TMPDIR");
-    snprintf(m->path, sizeof m->path, "%s/holt-test-XXXXXX", temporary != NULL ? temporary : "/tmp");
-    assert_non_null(mkdtemp(m->path));
+    folder_new(m->path);
   }
   new_env(m);
   open_book(m);
@@ -88,13 +87,10 @@ static void reopen(struct machine *m) {
 static void end(struct machine *m) {
   close_store(m);
   holt_env_free(m->env);
-  if (m->sim != NULL) {
+  if (m->sim != NULL)
     holt_sim_free(m->sim);
-    return;
-  }
-  char command[300];
-  snprintf(command, sizeof command, "rm -rf '%s'", m->path);
-  assert_int_equal(system(command), 0);
+  else
+    folder_remove(m->path);
 }
 
 /* --- Entries -------------------------------------------------------------------------------------- */

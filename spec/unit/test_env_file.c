@@ -8,6 +8,7 @@
 #include "env/sim.h"
 #include "env/sim_disk.h"
 #include "env/uv.h"
+#include "folder.h"
 #include "unit.h"
 
 /* --- Two machines --------------------------------------------------------------------------------- */
@@ -21,9 +22,7 @@ struct machine {
 static void begin_uv(struct machine *m) {
   *m = (struct machine){.env = holt_env_uv_new()};
   assert_non_null(m->env);
-  snprintf(m->path, sizeof m->path, "%s/holt-test-XXXXXX",
-           getenv("TMPDIR") != NULL ? getenv("TMPDIR") : "/tmp");
-  assert_non_null(mkdtemp(m->path));
+  folder_new(m->path);
 }
 
 static void begin_sim(struct machine *m) {
@@ -34,13 +33,10 @@ static void begin_sim(struct machine *m) {
 
 static void end(struct machine *m) {
   holt_env_free(m->env);
-  if (m->sim != NULL) {
+  if (m->sim != NULL)
     holt_sim_free(m->sim);
-    return;
-  }
-  char command[300];
-  snprintf(command, sizeof command, "rm -rf '%s'", m->path);
-  assert_int_equal(system(command), 0);
+  else
+    folder_remove(m->path);
 }
 
 static void turn_until(struct machine *m, const unsigned *count, unsigned wanted) {

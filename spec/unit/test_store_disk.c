@@ -4,6 +4,7 @@
 #include "env/sim.h"
 #include "env/sim_disk.h"
 #include "env/uv.h"
+#include "folder.h"
 #include "store/store.h"
 #include "unit.h"
 
@@ -68,22 +69,17 @@ static void begin_sim(struct member *m, uint64_t seed) {
 
 static void begin_uv(struct member *m) {
   *m = (struct member){.env = holt_env_uv_new()};
-  snprintf(m->path, sizeof m->path, "%s/holt-test-XXXXXX",
-           getenv("TMPDIR") != NULL ? getenv("TMPDIR") : "/tmp");
-  assert_non_null(mkdtemp(m->path));
+  folder_new(m->path);
   open_store(m);
 }
 
 static void end(struct member *m) {
   close_store(m);
   holt_env_free(m->env);
-  if (m->sim != NULL) {
+  if (m->sim != NULL)
     holt_sim_free(m->sim);
-    return;
-  }
-  char command[300];
-  snprintf(command, sizeof command, "rm -rf '%s'", m->path);
-  assert_int_equal(system(command), 0);
+  else
+    folder_remove(m->path);
 }
 
 static struct holt_sim_disk *disk_of(struct member *m) {
