@@ -1,4 +1,5 @@
 -- holt journal by somebody who mistypes, redirects, and fills disks: it says what is wrong, and never that all went well.
+local cli = require("spec.helper.journal_cli")
 local nodes = require("spec.helper.nodes")
 
 local EXECUTABLE = nodes.executable:sub(1, 1) == "/" and nodes.executable or os.getenv("PWD") .. "/" .. nodes.executable
@@ -25,14 +26,6 @@ describe("holt journal, used roughly,", function()
     return file and file:close() or false
   end
 
-  local function lines(from, to)
-    local list = {}
-    for i = from, to do
-      list[#list + 1] = ('{"name":"Hello","payload":{"from":"entry number %05d","count":%d}}'):format(i, i)
-    end
-    return table.concat(list, "\n") .. "\n"
-  end
-
   local function quoted(words)
     local list = {}
     for i, word in ipairs(words) do
@@ -51,7 +44,7 @@ describe("holt journal, used roughly,", function()
   end
 
   local function fill(count)
-    nodes.write("in.ndjson", lines(1, count))
+    nodes.write("in.ndjson", cli.hellos(1, count))
     local text, code = shell("</dev/null", "import", "in.ndjson", "--db", "db", "--schema", schema())
     assert.same({ "holt: " .. count .. " written, 0 refused, 0 skipped\nexit 0\n", 0 }, { text, code })
   end
@@ -108,7 +101,7 @@ describe("holt journal, used roughly,", function()
 
   describe("import", function()
     it("wants a folder: memory would lose all of it", function()
-      nodes.write("in.ndjson", lines(1, 3))
+      nodes.write("in.ndjson", cli.hellos(1, 3))
       local text, code = shell("", "import", "in.ndjson", "--schema", schema())
       assert.same(2, code)
       assert.matches("--db FOLDER", text, 1, true)
@@ -119,7 +112,7 @@ describe("holt journal, used roughly,", function()
         node = require("holt").node {}
         log = assert(node:journal("journal", {}))
         assert(log:emit("A", "bytes"))]] }):stop()
-      nodes.write("in.ndjson", lines(1, 3))
+      nodes.write("in.ndjson", cli.hellos(1, 3))
       local text, code = shell("", "import", "in.ndjson", "--db", "db")
       assert.same(2, code)
       assert.same(1, select(2, text:gsub("Missing schema", "")))

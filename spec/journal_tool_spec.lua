@@ -4,7 +4,7 @@ local files = require("spec.helper.files")
 local json = require("holt.json")
 local nodes = require("spec.helper.nodes")
 
-local db, run = cli.db, cli.run
+local db, hellos, run = cli.db, cli.hellos, cli.run
 
 local PROTO = [[
 syntax = "proto3";
@@ -17,14 +17,6 @@ describe("holt journal", function()
 
   local function schema()
     return nodes.write("hello.proto", PROTO)
-  end
-
-  local function hellos(from, to)
-    local list = {}
-    for i = from, to do
-      list[#list + 1] = ('{"name":"Hello","payload":{"from":"entry number %05d","count":%d}}'):format(i, i)
-    end
-    return table.concat(list, "\n") .. "\n"
   end
 
   local function counts(text)

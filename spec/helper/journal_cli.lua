@@ -11,6 +11,18 @@ function M.db(name)
   return nodes.folder() .. "/" .. (name or "db")
 end
 
+---Lines of JSON for a message Hello { string from; int32 count; }.
+---@param from integer
+---@param to integer
+---@return string
+function M.hellos(from, to)
+  local list = {}
+  for i = from, to do
+    list[#list + 1] = ('{"name":"Hello","payload":{"from":"entry number %05d","count":%d}}'):format(i, i)
+  end
+  return table.concat(list, "\n") .. "\n"
+end
+
 ---@param input string
 ---@param ... string What follows `holt journal`.
 ---@return string out What it printed.
