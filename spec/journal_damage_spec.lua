@@ -187,6 +187,55 @@ describe("a journal whose file is damaged", function()
     assert.same(0, program:wait(), program:output())
   end)
 
+  local function text_of(number)
+    return ("entry number %05d"):format(number)
+  end
+
+  it("in some entries while it runs, is mended at once; a reader with a cursor does not notice", function()
+    two_holders()
+    b:restart()
+    b:wait_links(1)
+    for number = 500, 540, 4 do
+      files.alter(path, text_of(number))
+    end
+    b:eval("log.events:on('skipped', function() skipped = true end)")
+    assert.same(COUNT, b:eval([[
+      local count = 0
+      for entry in log:read { filter = "A", cursor = "mine anew", from = "start" } do count = count + 1 end
+      return count]]))
+    assert.same(11, b:eval("return log:stats().damaged"))
+    b:wait_for("mended == 11")
+    assert.same({ true }, { b:eval("return log:verify() and not skipped and #told == 0") })
+    b:stop()
+  end)
+
+  it("by a whole page while it runs, says that the rest comes with the next start, and takes part until then", function()
+    two_holders()
+    b:restart()
+    b:wait_links(1)
+    local at = sound:find(text_of(700), 1, true)
+    local file <close> = assert(io.open(path, "r+b"))
+    while at do
+      file:seek("set", (at - 1) // PAGE * PAGE)
+      file:write(("\255"):rep(PAGE))
+      at = sound:find(text_of(700), at + 1, true)
+    end
+    file:flush()
+    local ok, damaged = b:eval("local ok, err = log:verify() return tostring(ok), #err.damaged")
+    assert.same("nil", ok)
+    assert.is_true(damaged > 1)
+    assert.matches("start the node again", b:eval("return told[1][2]"))
+    assert.matches("^%x+$", (b:eval("return log:emit('B', 'while damaged', { holders = 1, timeout = 20 })")))
+    local more = ("return log:emit('A', '%s of the journal', { holders = 1, timeout = 20 })"):format(text_of(COUNT + 1))
+    assert.matches("^%x+$", (a:eval(more)))
+    assert.same({ 1, 0, damaged }, b:eval("return { #told, mended, log:stats().damaged }"))
+    b:stop()
+    b:restart()
+    b:wait_for(("is_whole(%d)"):format(COUNT + 1))
+    b:wait_for("(log:verify())")
+    b:stop()
+  end)
+
   it("and has no other holder, keeps what can be read", function()
     local used = two_holders()
     a:stop()
