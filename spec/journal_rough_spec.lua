@@ -75,6 +75,15 @@ describe("holt journal, used roughly,", function()
     assert.same("2 entries are in order\nexit 0\n", (shell("", "verify", "--db", "db")))
   end)
 
+  it("prints lines and no prompt when its output is no terminal, though its input is one", function()
+    fill(1)
+    local command = quoted { quoted { EXECUTABLE } .. " journal --db db --from-scratch | cat" }
+    local pipe <close> = assert(io.popen(("cd %s; timeout 60 script -qefc %s /dev/null </dev/null"):format(nodes.folder(), command)))
+    local text = pipe:read("a")
+    assert.matches('{"name":"Hello","payload":{"count":1,"from":"entry number 00001"}}', text, 1, true)
+    assert.is_nil(text:find("> ", 1, true))
+  end)
+
   it("leaves nothing behind where there was no journal and no schema to make one with", function()
     for _, words in ipairs({ { "--db", "typo" }, { "import", "-", "--db", "typo" } }) do
       local text, code = shell("</dev/null", table.unpack(words))

@@ -342,6 +342,18 @@ describe("holt journal", function()
       a.process.stdin:close()
     end)
 
+    it("takes the terminal anew when it goes on after Ctrl-Z", function()
+      local a = open_prompt()
+      a.process.stdin:write('os.execute("stty icanon echo </dev/tty; kill -CONT $PPID")\r')
+      nodes.until_true(function()
+        a.process.stdin:write("=6 * 7\r") -- a half line is dropped
+        return a:output():find("\n[^\n]*42")
+      end)
+      a.process.stdin:write('=io.popen("stty -a </dev/tty"):read("a"):match(".icanon")\r')
+      a:wait_output('"%-icanon"')
+      assert.same(0, leave(a))
+    end)
+
     it("tells a mistake once, at the line that was typed", function()
       local a = open_prompt()
       a.process.stdin:write("emit()\r")

@@ -146,7 +146,10 @@ static struct holt_buf check_bytes(lua_State *L, int index) {
 static int fail_at_once(lua_State *L, int code, size_t len) {
   struct holt_err err;
   if (code == HOLT_ETOOLARGE)
-    holt_err_set(&err, code, "emit: %zu bytes are more than an entry may have", len);
+    holt_err_set(&err, code,
+                 "emit: %zu bytes are more than an entry may have; the option max_entry_bytes is 1 MiB when "
+                 "not given, 4 MiB at most",
+                 len);
   else if (code == HOLT_EINVAL)
     holt_err_set(&err, code, "emit: a name has 1 to 255 bytes");
   else

@@ -171,8 +171,8 @@ static int l_checksum(lua_State *L) {
 static const struct {
   const char *name;
   int number;
-} signal_names[] = {{"SIGINT", SIGINT},   {"SIGTERM", SIGTERM}, {"SIGHUP", SIGHUP},
-                    {"SIGUSR1", SIGUSR1}, {"SIGUSR2", SIGUSR2}, {"SIGWINCH", SIGWINCH}};
+} signal_names[] = {{"SIGINT", SIGINT},   {"SIGTERM", SIGTERM},   {"SIGHUP", SIGHUP},  {"SIGUSR1", SIGUSR1},
+                    {"SIGUSR2", SIGUSR2}, {"SIGWINCH", SIGWINCH}, {"SIGCONT", SIGCONT}};
 #define SIGNAL_COUNT (sizeof signal_names / sizeof signal_names[0])
 
 struct signal_watch {
@@ -258,7 +258,8 @@ static int l_on_signal(lua_State *L) {
     lua_pushboolean(L, 1);
     return 1;
   }
-  return luaL_argerror(L, 1, "not a signal we know: SIGINT, SIGTERM, SIGHUP, SIGUSR1, SIGUSR2, SIGWINCH");
+  return luaL_argerror(L, 1,
+                       "not a signal we know: SIGINT, SIGTERM, SIGHUP, SIGUSR1, SIGUSR2, SIGWINCH, SIGCONT");
 }
 
 static void push_on_signal(lua_State *L) {

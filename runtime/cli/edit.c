@@ -186,6 +186,20 @@ static int l_resize(lua_State *L) {
   return 0;
 }
 
+/* edit:resume(): after Ctrl-Z and `fg` the terminal is as the shell left it: take it anew, draw an empty line
+ */
+static int l_resume(lua_State *L) {
+  struct edit *edit = check_edit(L);
+  if (edit->line == NULL) return 0;
+  bool was_shown = edit->is_shown;
+  el_set(edit->line, EL_UNBUFFERED, 0);
+  el_set(edit->line, EL_UNBUFFERED, 1); /* which draws a prompt */
+  edit->is_shown = true;
+  hide(edit);
+  if (was_shown) show(edit);
+  return 0;
+}
+
 /* --- Feeding -------------------------------------------------------------------------------------------- */
 
 /* How many of the bytes are whole keys: all but an escape sequence or a character that has only begun. */
@@ -311,9 +325,9 @@ static int l_edit_open(lua_State *L) {
 }
 
 void holt_cli_edit(lua_State *L) {
-  static const luaL_Reg methods[] = {{"feed", l_feed},         {"hide", l_hide},   {"show", l_show},
-                                     {"resize", l_resize},     {"words", l_words}, {"close", l_close},
-                                     {"is_empty", l_is_empty}, {NULL, NULL}};
+  static const luaL_Reg methods[] = {{"feed", l_feed},         {"hide", l_hide},     {"show", l_show},
+                                     {"resize", l_resize},     {"words", l_words},   {"close", l_close},
+                                     {"is_empty", l_is_empty}, {"resume", l_resume}, {NULL, NULL}};
   luaL_newmetatable(L, EDIT);
   lua_newtable(L);
   luaL_setfuncs(L, methods, 0);

@@ -20,7 +20,7 @@ local verb = {
     { "holt journal export --db data > shop.ndjson", "one verb of its own: see holt journal export --help" },
   },
   flags = open.flags(open.common, open.links, {
-    { "no-repl", help = "lines of JSON instead of the prompt; also when standard input is no terminal" },
+    { "no-repl", help = "lines of JSON instead of the prompt; also when standard input or output is no terminal" },
     { "from-scratch", help = "begin with the first entry, wherever the cursor is" },
     { "cursor", value = "NAME", help = "the cursor that remembers where this stopped" },
     { "meta", help = "with --no-repl: hash, author, sequence, holder, node, time and position, too" },
@@ -94,7 +94,7 @@ function verb.run(values, arguments)
     log:cursor(values.cursor, "start")
   end
   local leave = watch_signals(log)
-  local is_prompt = not values.no_repl and core.is_terminal(0)
+  local is_prompt = not values.no_repl and core.is_terminal(0) and core.is_terminal(1)
   local ok, result = pcall(require(is_prompt and "holt.cli.journal.prompt" or "holt.cli.journal.stream").run, log, values, leave)
   if not ok and errors.is(result) and (result.code == "canceled" or (result.code == "closed" and log.closed)) then
     return nil -- we are ending already

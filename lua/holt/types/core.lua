@@ -112,7 +112,7 @@ function core.limit_memory(bytes) end
 ---@return integer bits 64 random ones.
 function core.random() end
 
----Run `f(name)` in a task at each SIGINT, SIGTERM, SIGHUP, SIGUSR1, SIGUSR2 or SIGWINCH; nil takes it away.
+---Run `f(name)` in a task at each SIGINT, SIGTERM, SIGHUP, SIGUSR1, SIGUSR2, SIGWINCH or SIGCONT; nil takes it away.
 ---With `is_final` f is to end the process: code that holds the loop a second after the signal (at once after the second
 ---one) is ended by an error; code that catches that again and again is cut off after five seconds, with code 1.
 ---@param name string
@@ -757,6 +757,9 @@ function LineEdit:hide() end
 function LineEdit:show(prompt) end
 
 function LineEdit:resize() end
+
+---After Ctrl-Z and `fg`: take the terminal anew, and draw an empty line.
+function LineEdit:resume() end
 
 ---@return boolean is_empty Whether nothing is typed on the line.
 function LineEdit:is_empty() end
