@@ -102,6 +102,13 @@ describe("holt journal, used roughly,", function()
     end
   end)
 
+  it("offers memory in place of a folder only where it is taken", function()
+    for _, verb in ipairs({ "tail", "export", "import", "verify", "log", "stats", "check", "compact" }) do
+      local text = shell("", verb, "--help")
+      assert.same({ verb, verb == "tail" }, { verb, text:find("--db FOLDER[^\n]*%(in memory%)") ~= nil })
+    end
+  end)
+
   it("says what there is when a word is neither a file nor a verb", function()
     local text, code = shell("</dev/null", "get", "--db", "db")
     assert.same(2, code)

@@ -15,7 +15,7 @@ local verb = {
     { "holt journal check shop.v2.proto --db data --accept", "and from now on it is the journal's" },
     { "holt journal check shop.v2.proto --db data && mv shop.v2.proto shop.proto", "the exit code tells" },
   },
-  flags = open.flags({ open.common[1], open.common[2], { "accept", help = "the schema becomes the journal's, if it reads all entries" } }),
+  flags = open.flags({ open.kept[1], open.kept[2], { "accept", help = "the schema becomes the journal's, if it reads all entries" } }),
   arguments = { min = 1, max = 1, names = "NEW.proto" },
 }
 

@@ -11,7 +11,7 @@ local verb = {
   examples = {
     { "holt journal compact --db data", "says how much the disk got back" },
   },
-  flags = open.flags({ open.common[1], open.common[2] }),
+  flags = open.flags({ open.kept[1], open.kept[2] }),
 }
 
 function verb.run(values)

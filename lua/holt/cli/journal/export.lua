@@ -14,7 +14,7 @@ local verb = {
     { "holt journal export --db data --meta --only OrderPlaced", "one kind of message, with hash, author and time" },
     { "holt journal export --db data --from 2f6a…64 digits", "from the entry of this hash on" },
   },
-  flags = open.flags(open.common, {
+  flags = open.flags(open.kept, {
     { "meta", help = "hash, author, sequence, holder, node, time and position, too" },
     { "only", value = "NAME", help = "messages of this name; may be repeated", is_repeatable = true },
     { "from", value = "HASH", help = "begin with this entry (the first one)" },

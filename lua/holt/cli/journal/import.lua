@@ -26,9 +26,7 @@ local verb = {
     { "holt journal import shop.ndjson --db copy --schema shop.proto", "from a file" },
     { "holt journal export --db data | holt journal import - --db copy", "from standard input: not to be gone on with" },
   },
-  flags = open.flags({
-    { "db", value = "FOLDER", help = "where the journal is kept, or is begun" },
-    open.common[2], open.common[3], open.common[4],
+  flags = open.flags(open.kept, {
     { "strict", help = "end at the first line that is refused" },
   }),
   arguments = { min = 1, max = 1, names = "FILE" },

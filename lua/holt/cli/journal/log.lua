@@ -13,7 +13,7 @@ local verb = {
     { "holt journal log --db data", "the newest 50" },
     { "holt journal log --graph --db data --lines 500 | less -R", "the graph of who knew what" },
   },
-  flags = open.flags(open.common, {
+  flags = open.flags(open.kept, {
     { "graph", "g", help = "draw the graph" },
     { "lines", "n", value = "COUNT", help = "how many (50)", kind = "integer", min = 1 },
   }),

@@ -18,6 +18,8 @@ M.common = {
   { "schema", value = "FILE", help = "the .proto file of its messages (the one it was made with)" },
   { "codec", value = "NAME", help = "in place of a schema: json, msgpack or raw", values = CODECS },
 }
+---The same of verbs that need a folder.
+M.kept = { { "db", value = "FOLDER", help = "where the journal is kept" }, table.unpack(M.common, 2) }
 ---Flags of those that talk to other holders.
 M.links = {
   { "listen", value = "ADDRESS", help = "listen at [host:]port; may be repeated", is_repeatable = true },

@@ -11,7 +11,7 @@ local verb = {
     { "holt journal stats --db data", "for people" },
     { "holt journal stats --db data --json | jq .entries", "for programs" },
   },
-  flags = open.flags(open.common, { { "json", help = "one object" } }),
+  flags = open.flags(open.kept, { { "json", help = "one object" } }),
 }
 
 local function print_table(stats)

@@ -11,7 +11,7 @@ local verb = {
     { "holt journal verify --db data", "says how many entries are in order" },
     { "holt journal verify --db data && echo sound", "the exit code tells" },
   },
-  flags = open.flags(open.common),
+  flags = open.flags(open.kept),
 }
 
 function verb.run(values)
