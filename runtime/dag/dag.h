@@ -125,12 +125,12 @@ size_t holt_dag_heads(const struct holt_dag *dag, const uint8_t *self,
 
 /* A holder told by a horizon (read by holt_dag_horizon_read) what it no longer has. From then on, of runs
  * from this source only: a parent at or below it is not demanded (the author is *excused* up to there); and a
- * run that begins right behind it, which its author has signed, is admitted though what is before it is not
- * here: the author's horizon rises and what is below will not be taken any more, from nobody. So give this to
- * the dag only once what other holders have was waited for. Runs of this source that are in the pen are
- * looked at again: result->admitted, as after an offer. After an admission that is_cut, tell others
- * (holt_dag_horizon_ref). Bounded: 65,536 told by all sources, then HOLT_EFULL. HOLT_EPERMISSION: its
- * directory may not write here. */
+ * run that begins right behind it, or reaches over it, which its author has signed, is admitted though what
+ * is before it is not here: the author's horizon rises and what is below will not be taken any more, from
+ * nobody. So give this to the dag only once what other holders have was waited for. Runs of this source that
+ * are in the pen are looked at again: result->admitted, as after an offer. After an admission that is_cut,
+ * tell others (holt_dag_horizon_ref). Bounded: 65,536 told by all sources, then HOLT_EFULL. HOLT_EPERMISSION:
+ * its directory may not write here. */
 int holt_dag_horizon_told(struct holt_dag *dag, const struct holt_dag_horizon *horizon, uint64_t source,
                           struct holt_dag_result *result);
 /* What this holder has to tell others of `author`, in a horizon of its own at the beginning of each link and

@@ -146,6 +146,15 @@ static bool join(struct holt_dag *dag, struct place *p, uint32_t id, uint64_t nu
   return true;
 }
 
+/* Whether its source told that it has nothing before it any more: the horizon lies right before the run, or
+ * within it (it moved while the run was on its way, or waited here). Either way author and teller name the
+ * same. */
+static bool is_cut_by(const struct holt_dag_ref *told, const struct holt_dag_run *run) {
+  if (told == NULL || told->number < run->first - 1 || told->number >= last_of(run)) return false;
+  const uint8_t *named = told->number < run->first ? run->prev : run->items[told->number - run->first].hash;
+  return memcmp(told->hash, named, HOLT_DAG_HASH) == 0;
+}
+
 /* Nothing of the run is here: what comes before it? */
 static bool place_behind_prev(struct holt_dag *dag, const struct holt_dag_run *run, uint64_t source,
                               struct place *p, struct verdict *v) {
@@ -160,8 +169,7 @@ static bool place_behind_prev(struct holt_dag *dag, const struct holt_dag_run *r
   int rc = holt__dag_find_in(dag, p->author, run->first - 1, run->prev, &id);
   if (rc == 0) return join(dag, p, id, run->first - 1);
   if (rc != HOLT_ENOTFOUND) return refuse(v, HOLT_DAG_STORE);
-  const struct holt_dag_ref *told = holt__dag_told_by(dag, source, run->author);
-  if (told == NULL || told->number != run->first - 1 || memcmp(told->hash, run->prev, HOLT_DAG_HASH) != 0)
+  if (!is_cut_by(holt__dag_told_by(dag, source, run->author), run))
     return holt__dag_is_full_of(dag, p->author) ? refuse(v, HOLT_DAG_BRANCHES) : lack_prev(v, run);
   p->is_cut = true;
   return true;

@@ -490,6 +490,39 @@ static void a_newcomer_begins_behind_the_horizon_of_his_source(void **state) {
   shelf_close(&s);
 }
 
+/* The source cuts within a run that waits: it will not send that again, nor has it what is before it. */
+static void a_run_that_waits_goes_on_when_its_source_cuts_within_it(void **state) {
+  (void)state;
+  struct shelf s;
+  struct lab_writer a = lab_writer(1);
+  struct holt_dag_author author;
+  struct holt_dag_run *opening = opens(&a);
+  writes(&a, 3); /* 2 to 4 */
+  struct holt_dag_ref before = lab_ref(&a);
+  struct holt_dag_run *run = writes(&a, 6); /* 5 to 10 */
+  struct holt_dag_ref within = {.number = 7}, last = lab_ref(&a);
+  memcpy(within.author, before.author, HOLT_DAG_KEY);
+  memcpy(within.hash, run->items[2].hash, HOLT_DAG_HASH);
+  shelf_open(&s);
+  give(&s, opening, 1);
+  assert_int_equal(give(&s, run, 1), HOLT_DAG_PENNED);
+  told(&s, &last, 1, 1); /* all of it is gone there: nothing follows from that */
+  assert_int_equal(s.last.admitted_count, 0);
+  within.hash[0] ^= 1;
+  told(&s, &within, 1, 1); /* nor from what the author has not signed */
+  assert_int_equal(s.last.admitted_count, 0);
+  within.hash[0] ^= 1;
+  told(&s, &within, 1, 1);
+  assert_int_equal(s.last.admitted_count, 1);
+  assert_true(s.last.admitted[0].is_cut);
+  assert_int_equal(s.last.admitted[0].count, 6); /* all that came */
+  holt_dag_author(s.dag, 0, &author);
+  assert_int_equal(author.horizon, 4);
+  assert_memory_equal(author.horizon_hash, before.hash, HOLT_DAG_HASH);
+  assert_int_equal(status_of(&s).pen_runs, 0);
+  shelf_close(&s);
+}
+
 /* A horizon that does not fit what the author signed moves nothing. */
 static void a_false_horizon_cuts_nothing(void **state) {
   (void)state;
@@ -689,6 +722,7 @@ int main(void) {
       TEST(heads_are_what_nobody_has_named),
       TEST(of_many_heads_64_are_given_one_of_each_author),
       TEST(a_newcomer_begins_behind_the_horizon_of_his_source),
+      TEST(a_run_that_waits_goes_on_when_its_source_cuts_within_it),
       TEST(a_false_horizon_cuts_nothing),
       TEST(a_parent_below_a_told_horizon_is_excused),
       TEST(retention_cuts_and_says_what),
