@@ -214,6 +214,18 @@ static void put_cursor(struct holt_journal *j, struct holt__exchange *x) {
   }
 }
 
+/* No signature lies beside the entries in the pack: the last of them was mended, by a run that went on behind
+ * it. So does this one, wherever what follows lies. */
+static void pack_on(struct holt_journal *j, struct holt_dag_pack *pack, uint32_t chain, uint64_t number) {
+  struct holt_kv_txn *txn;
+  struct holt_book_entry entry;
+  if (holt_kv_begin(j->all->kv, &txn) != 0) return;
+  while (pack->cut_count == 0 && holt_book_get_number(j->book, txn, chain, number, &entry) == 0 &&
+         holt_dag_pack_add(pack, entry.bytes, entry.signature, &j->options.limits) == 0)
+    number++;
+  holt_kv_end(txn);
+}
+
 /* Pack entries from `position` on that lie beside each other, are of one chain and lacked; with `to` not 0
  * all of them up to the first signature at or behind that number. Returns how many entries went out;
  * *position is moved behind what was looked at. */
@@ -251,9 +263,11 @@ static uint32_t send_run(struct holt_journal *j, struct holt__exchange *x, uint6
     if (pack.count > 0 && *looks == 0 && pack.cut_count < pack.count) ++*looks; /* up to its signature */
   }
   holt_book_scan_close(&scan);
+  uint32_t beside = pack.count;
+  if (pack.count > 0 && pack.cut_count == 0) pack_on(j, &pack, chain, first + pack.count);
   uint32_t count = holt_dag_pack_end(&pack);
   if (count == 0) return 0;
-  *position = began + count;
+  *position = began + (count < beside ? count : beside);
   holt_dag_link_sent(x->link, chain, first + count - 1);
   post(j, x);
   return count;

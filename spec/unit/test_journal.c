@@ -434,6 +434,46 @@ static void more_damage_than_is_taken_up_at_once_is_mended_in_turns(void **state
   assert_int_equal(h[1].disk_errors, 1);
 }
 
+/* A commit of two; they are sent as one run. */
+static void emit_two(struct holder *holder, const char *name, const char *other) {
+  struct emitted first, second;
+  emit(holder, &first, name, 0);
+  emit(holder, &second, other, 0);
+  while (!first.is_done || !second.is_done) holt_sim_run(room, 1);
+}
+
+/* h0 wrote two runs beside each other, of which h1 has the second elsewhere. What mends both has one
+ * signature, at its end: the first one's is lost, and is not needed to send it on. */
+static void what_was_mended_can_be_sent_on(void **state) {
+  (void)state;
+  start(&h[0], true);
+  start(&h[1], true);
+  meet(&h[1], &h[0]);
+  emit_now(&h[0], "opens");
+  emit_two(&h[0], "a1", "a2");
+  holt_sim_run(room, 2000);
+  die(&h[1]);
+  emit_two(&h[0], "b1", "b2");
+  start(&h[1], true);
+  emit_now(&h[1], "between");
+  meet(&h[1], &h[0]);
+  holt_sim_run(room, 2000);
+  struct holt_kv_disk *disk = holt_kv_disk_of(room, "h1", "journal");
+  assert_int_equal(holt_journal_next(h[1].journal), 9); /* opening, opens, a1, a2, opening, between, b1, b2 */
+  for (int i = 0; i < 3; i++)
+    assert_int_equal(holt_kv_disk_flip(disk, "shop/log", (uint64_t[]){3, 6, 7}[i], 333), 0);
+  assert_int_equal(wrong_of(&h[1]), 3);
+  wait_mended(&h[1], 3);
+  assert_int_equal(wrong_of(&h[1]), 0);
+  die(&h[0]);
+  start(&h[2], true);
+  meet(&h[2], &h[1]);
+  holt_sim_run(room, 3000);
+  read_all(&h[2]);
+  assert_int_equal(h[2].read, 6);
+  assert_int_equal(h[2].refused + h[1].refused, 0);
+}
+
 /* His neighbour gets it himself later, from the other side. */
 static void who_cannot_give_a_damaged_entry_yet_is_asked_again(void **state) {
   (void)state;
@@ -802,6 +842,7 @@ int main(void) {
       cmocka_unit_test_setup_teardown(neighbours_that_are_damaged_are_fetched_again, set_up, tear_down),
       cmocka_unit_test_setup_teardown(more_damage_than_is_taken_up_at_once_is_mended_in_turns, set_up,
                                       tear_down),
+      cmocka_unit_test_setup_teardown(what_was_mended_can_be_sent_on, set_up, tear_down),
       cmocka_unit_test_setup_teardown(who_cannot_give_a_damaged_entry_yet_is_asked_again, set_up, tear_down),
       cmocka_unit_test_setup_teardown(damage_found_before_is_mended_by_the_next_start, set_up, tear_down),
       cmocka_unit_test_setup_teardown(what_was_damaged_and_then_dropped_is_not_mended, set_up, tear_down),
