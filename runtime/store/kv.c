@@ -223,9 +223,43 @@ static void start_next(struct holt_kv *kv) {
   holt_env_work(kv->env, &kv->work);
 }
 
+static void settle_work(void *arg) {
+  struct holt_kv *kv = arg;
+  kv->ops->settle(kv);
+}
+
+static void finish_if_idle(struct holt_kv *kv);
+
+static void tended(void *arg) {
+  struct holt_kv *kv = arg;
+  kv->is_tending = false;
+  finish_if_idle(kv);
+}
+
+static void tend(struct holt_kv *kv, void (*run)(void *arg)) {
+  kv->is_tending = true;
+  kv->tending = (struct holt_work){.run = run, .done = tended, .arg = kv};
+  holt_env_work(kv->env, &kv->tending);
+}
+
+static void tend_work(void *arg) {
+  struct holt_kv *kv = arg;
+  kv->ops->tend(kv);
+}
+
+static void tend_if_wanted(struct holt_kv *kv) {
+  if (!kv->is_tending && kv->ops->wants_tending != NULL && kv->ops->wants_tending(kv)) tend(kv, tend_work);
+}
+
 /* Close behind the last of what is under way. */
 static void finish_if_idle(struct holt_kv *kv) {
-  if (kv->is_closing && kv->running == NULL && kv->copying == NULL) holt_env_post(kv->env, &kv->post);
+  if (!kv->is_closing || kv->running != NULL || kv->copying != NULL || kv->is_tending) return;
+  if (kv->ops->settle == NULL || kv->is_settled) {
+    holt_env_post(kv->env, &kv->post);
+    return;
+  }
+  kv->is_settled = true;
+  tend(kv, settle_work);
 }
 
 static void work_done(void *arg) {
@@ -239,6 +273,7 @@ static void work_done(void *arg) {
   struct holt_err err = job->err; /* the job's memory may be gone before the callback returns */
   kv->running = NULL;
   start_next(kv); /* the disk shall not wait for the callback */
+  tend_if_wanted(kv);
   job->done(job->arg, err.code, &err);
   finish_if_idle(kv);
 }

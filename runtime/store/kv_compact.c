@@ -207,10 +207,12 @@ static int explain(const struct compaction *c, int rc, struct holt_err *err) {
   if (code == HOLT_ECANCELED)
     return holt_err_set(err, code, "the store in '%s' was not compacted: it is being closed", path);
   if (code == HOLT_ECORRUPT)
-    return holt_err_set(err, code,
-                        "the store in '%s' was not compacted: it is damaged (nothing was changed); "
-                        "take the folder away, and what other holders have comes back from them",
-                        path);
+    return holt_err_set(
+        err, code,
+        "the store in '%s' was not compacted: it is damaged (nothing was changed); "
+        "start the node again: the store is made anew from what can be read, the rest comes from "
+        "linked holders",
+        path);
   return holt_err_set(err, code, "the store in '%s' was not compacted: %s", path, mdb_strerror(rc));
 }
 
@@ -219,6 +221,7 @@ int holt__lmdb_compact(struct holt_kv *kv, struct holt_err *err) {
   c->k = (struct lmdb_kv *)kv;
   c->value = holt_alloc(HOLT_KV_VALUE_MAX);
   holt__lmdb_sweep(kv->path);
+  holt__lmdb_settle(c->k); /* or the loop would wait for it */
   int rc = c->k->is_broken ? MDB_CORRUPTED : write_new(c);
   if (rc != 0) explain(c, rc, err);
   if (c->cursor != NULL) mdb_cursor_close(c->cursor);
@@ -243,6 +246,7 @@ int holt__lmdb_compacted(struct holt_kv *kv, struct holt_err *err) {
     free(k->idle);
     k->idle = NULL;
   }
+  holt__lmdb_detach(k);
   mdb_env_close(k->mdb);
   k->mdb = NULL;
   struct holt_err why = {0};

@@ -35,6 +35,10 @@ struct holt_kv_ops {
   void (*write_abort)(struct holt_kv_txn *txn);
   /* On the loop, when a job that ended well is about to be told; may be NULL. */
   void (*written)(struct holt_kv *kv);
+  /* Work that should be done behind a commit, on a worker's thread, beside the next job; NULL: never. */
+  bool (*wants_tending)(struct holt_kv *kv);
+  void (*tend)(struct holt_kv *kv);
+  void (*settle)(struct holt_kv *kv); /* the last of it, before the close; may be NULL */
   int (*copy)(struct holt_kv *kv, const char *path, struct holt_err *err); /* on a worker's thread */
   /* Write all anew, beside: on a worker's thread, while nothing is written and reading goes on. It gives up
    * when kv->stop is set. NULL: there is nothing to be gained. */
@@ -78,6 +82,8 @@ struct holt_kv {
   struct holt_work work;
   struct holt_kv_copy *copying;
   struct holt_kv_compaction *compacting;
+  struct holt_work tending;
+  bool is_tending, is_settled;
   atomic_bool stop;       /* the compaction shall end soon */
   struct holt_err failed; /* code not 0: no write is possible any more */
   unsigned reads_open;

@@ -191,6 +191,10 @@ static MDB_dbi dbi_of(const struct holt_kv_txn *txn, uint32_t table) {
   return ((const struct lmdb_kv *)txn->kv)->tables[table].dbi;
 }
 
+static const char *name_of(const struct holt_kv_txn *txn, uint32_t table) {
+  return ((const struct lmdb_kv *)txn->kv)->tables[table].name;
+}
+
 static MDB_val val(struct holt_buf bytes) {
   return (MDB_val){.mv_size = bytes.len, .mv_data = (void *)(uintptr_t)bytes.data};
 }
@@ -203,6 +207,7 @@ static int take(const MDB_val *from, struct holt_buf *into) {
 /* The code, and a note of a page that is damaged. */
 static int code_of(const struct holt_kv_txn *txn, int rc) {
   int code = holt__lmdb_code(env_of(txn), rc);
+  if (code == HOLT_ENOSPC) ((struct lmdb_kv *)txn->kv)->is_starved = true;
   if (code == HOLT_ECORRUPT) atomic_store(&txn->kv->is_damaged, true);
   return code;
 }
@@ -312,6 +317,7 @@ static int put(struct holt_kv_txn *txn, uint32_t table, struct holt_buf key, str
   guard = &here;
   int rc = mdb_put(mdb_of(txn), dbi_of(txn, table), &k, &v, is_last ? MDB_APPEND : 0);
   guard = NULL;
+  if (rc == 0) holt__lmdb_record((struct lmdb_kv *)txn->kv, name_of(txn, table), key, &value);
   return code_of(txn, rc);
 }
 
@@ -322,6 +328,7 @@ static int erase(struct holt_kv_txn *txn, uint32_t table, struct holt_buf key) {
   guard = &here;
   int rc = mdb_del(mdb_of(txn), dbi_of(txn, table), &k, NULL);
   guard = NULL;
+  if (rc == 0) holt__lmdb_record((struct lmdb_kv *)txn->kv, name_of(txn, table), key, NULL);
   return code_of(txn, rc);
 }
 
@@ -339,16 +346,30 @@ static int read_stamp(MDB_txn *txn, MDB_dbi dbi, const char *name, MDB_val *valu
 static int stamp(struct holt_kv_txn *txn, uint32_t version) {
   uint8_t bytes[4];
   holt_put_u32(bytes, version);
-  const struct lmdb_kv *k = (const struct lmdb_kv *)txn->kv;
-  return holt__lmdb_code(k->mdb, write_stamp(mdb_of(txn), k->stamp_table, "version", bytes, sizeof bytes));
+  struct lmdb_kv *k = (struct lmdb_kv *)txn->kv;
+  int rc = write_stamp(mdb_of(txn), k->stamp_table, "version", bytes, sizeof bytes);
+  struct holt_buf value = holt_buf(bytes, sizeof bytes);
+  if (rc == 0) holt__lmdb_record(k, HOLT__LMDB_STAMP, holt_buf_text("version"), &value);
+  return holt__lmdb_code(k->mdb, rc);
+}
+
+int holt__lmdb_count_rebuild(struct lmdb_kv *k, MDB_txn *txn) {
+  uint8_t bytes[4];
+  holt_put_u32(bytes, ++k->kv.rebuilds);
+  return write_stamp(txn, k->stamp_table, "rebuilds", bytes, sizeof bytes);
 }
 
 static int write_begin(struct holt_kv *kv, struct holt_kv_txn **out, struct holt_err *err) {
   struct lmdb_kv *k = (struct lmdb_kv *)kv;
+  if (k->is_starved) holt__lmdb_settle(k);
+  k->is_starved = false;
+  int rc = atomic_load(&k->sync_error);
+  if (rc != 0) return fail(k, HOLT_EIO, rc, err);
   struct lmdb_txn *t = holt_alloc(sizeof *t);
   t->txn.kv = kv;
   t->txn.is_write = true;
-  int rc = mdb_txn_begin(k->mdb, NULL, 0, &t->mdb);
+  holt__lmdb_record_begin(k);
+  rc = mdb_txn_begin(k->mdb, NULL, 0, &t->mdb);
   if (rc == 0) {
     *out = &t->txn;
     return 0;
@@ -379,19 +400,18 @@ static void keep_slack(struct lmdb_kv *k) {
 static int write_commit(struct holt_kv_txn *txn, struct holt_err *err) {
   struct lmdb_txn *t = (struct lmdb_txn *)txn;
   struct lmdb_kv *k = (struct lmdb_kv *)txn->kv;
-  jmp_buf here;
-  if (_setjmp(here) != 0) {
+  bool is_fatal;
+  int rc = holt__lmdb_commit(k, t->mdb, &is_fatal);
+  if (k->is_broken) {
     broken(txn);
     *err = k->kv.failed;
     free(t);
     return err->code;
   }
-  guard = &here;
-  int rc = mdb_txn_commit(t->mdb);
-  guard = NULL;
   free(t);
   if (rc != 0) {
-    int code = holt__lmdb_code(k->mdb, rc);
+    int code = is_fatal ? HOLT_EIO : holt__lmdb_code(k->mdb, rc);
+    k->is_starved = code == HOLT_ENOSPC;
     if (code == HOLT_ECORRUPT) atomic_store(&k->kv.is_damaged, true);
     return fail(k, code, rc, err);
   }
@@ -464,6 +484,7 @@ static int copy_into(struct lmdb_kv *k, int fd) {
   if (rc == MDB_INCOMPATIBLE) { /* it has pages that nobody knows of: take them along */
     if (lseek(fd, 0, SEEK_SET) != 0 || ftruncate(fd, 0) != 0) return errno;
     rc = mdb_env_copyfd2(k->mdb, fd, 0);
+    if (rc == 0) rc = holt__lmdb_disown(fd, (off_t)k->page);
   }
   if (rc == 0 && fsync(fd) != 0) rc = errno;
   return rc;
@@ -503,7 +524,13 @@ static void free_all(struct lmdb_kv *k) {
     mdb_txn_abort(k->idle->mdb);
     free(k->idle);
   }
-  if (k->mdb != NULL && !k->is_broken) mdb_env_close(k->mdb);
+  if (k->mdb != NULL && !k->is_broken) {
+    holt__lmdb_detach(k);
+    mdb_env_close(k->mdb);
+  }
+  holt__redo_close(&k->redo);
+  holt_writer_free(&k->record);
+  pthread_mutex_destroy(&k->lock);
   for (uint32_t i = 0; i < k->table_count; i++) free(k->tables[i].name);
   free(k->kv.aside);
   free(k);
@@ -575,7 +602,22 @@ static int each_table(struct holt_kv_txn *txn, void (*each)(void *arg, const cha
   return holt__lmdb_code(env_of(txn), rc);
 }
 
+static bool wants_tending(struct holt_kv *kv) {
+  return holt__lmdb_wants_tending((const struct lmdb_kv *)kv);
+}
+
+static void tend(struct holt_kv *kv) {
+  holt__lmdb_tend((struct lmdb_kv *)kv);
+}
+
+static void settle(struct holt_kv *kv) {
+  holt__lmdb_settle((struct lmdb_kv *)kv);
+}
+
 static const struct holt_kv_ops lmdb_ops = {
+    .wants_tending = wants_tending,
+    .tend = tend,
+    .settle = settle,
     .close = close_kv,
     .forget = forget,
     .size_bytes = size_bytes,
@@ -659,7 +701,9 @@ int holt__lmdb_open(struct lmdb_kv *k) {
   if (rc != 0) return rc;
   keep_slack(k);
   rc = holt__lmdb_guarded(reopen_tables, k);
+  if (rc == 0) rc = holt__lmdb_attach(k);
   if (rc == 0) return 0;
+  holt__lmdb_detach(k);
   mdb_env_close(k->mdb);
   k->mdb = NULL;
   return rc;
@@ -750,6 +794,7 @@ static bool is_cut_short(const struct lmdb_kv *k, off_t size) {
 }
 
 static void forget_mdb(struct lmdb_kv *k) {
+  holt__lmdb_detach(k);
   if (k->mdb != NULL && !k->is_broken) mdb_env_close(k->mdb);
   k->mdb = NULL;
   k->is_broken = false;
@@ -761,13 +806,15 @@ static int open_as_is(struct lmdb_kv *k, const struct holt_kv_options *options, 
   bool is_known = is_there(k, HOLT__LMDB_KEPT, &other), is_marked = is_there(k, HOLT__LMDB_MARK, &other);
   is_there(k, "data.mdb", &size);
   k->map_bytes = options->map_bytes == 0 ? MAP_BYTES : options->map_bytes;
-  if (options->is_whole != NULL && (is_marked || (is_known && size == 0))) return MDB_CORRUPTED;
-  int rc = open_mdb_smaller(k, k->map_bytes);
+  int rc = holt__lmdb_restore(k);
+  if (rc == 0 && options->is_whole != NULL && (is_marked || (is_known && size == 0))) rc = MDB_CORRUPTED;
+  if (rc == 0) rc = open_mdb_smaller(k, k->map_bytes);
   if (rc != 0) return rc;
   bool is_short = is_cut_short(k, size);
   keep_slack(k); /* before any page is looked at */
   rc = open_stamped(k, options, err);
-  return rc == 0 && is_short && options->is_whole != NULL ? MDB_CORRUPTED : rc;
+  if (rc == 0 && is_short && options->is_whole != NULL) rc = MDB_CORRUPTED;
+  return rc == 0 ? holt__lmdb_attach(k) : rc;
 }
 
 /* Whether what hindered the opening is damage, not something that never was ours. */
@@ -788,7 +835,8 @@ static int open_file(struct lmdb_kv *k, const struct holt_kv_options *options, s
   if (rc != 0) return rc;
   rc = open_mdb_smaller(k, k->map_bytes);
   if (rc == 0) keep_slack(k);
-  return rc == 0 ? open_stamped(k, options, err) : rc;
+  if (rc == 0) rc = open_stamped(k, options, err);
+  return rc == 0 ? holt__lmdb_attach(k) : rc;
 }
 
 int holt__kv_open_lmdb(struct holt_env *env, const struct holt_kv_options *options, struct holt_kv **out,
@@ -799,6 +847,8 @@ int holt__kv_open_lmdb(struct holt_env *env, const struct holt_kv_options *optio
   struct lmdb_kv *k = holt_alloc(sizeof *k);
   pthread_once(&once, watch_faults);
   holt__kv_init(&k->kv, env, &lmdb_ops, options->path);
+  k->redo.fd = -1;
+  pthread_mutex_init(&k->lock, NULL);
   int rc = holt_dir_open(env, options->path, &k->dir, &own);
   if (rc == 0) {
     holt__lmdb_sweep(options->path);

@@ -3,8 +3,10 @@
 #define HOLT_STORE_KV_LMDB_H
 
 #include <lmdb.h>
+#include <pthread.h>
 
 #include "store/kv_impl.h"
+#include "store/kv_redo.h"
 
 #define HOLT__LMDB_STAMP ".holt"       /* the table that says whose it is */
 #define HOLT__LMDB_NEW   "compact.mdb" /* a file that is to take the place of the old one */
@@ -32,6 +34,24 @@ struct lmdb_kv {
   uint32_t table_count;
   struct lmdb_txn *idle; /* a read to be used again */
   bool is_broken;        /* LMDB's state in memory cannot be trusted: it is not even closed */
+  bool is_starved;       /* a transaction found no room: a checkpoint may give pages back */
+
+  /* kv_checkpoint.c's own. */
+  struct holt_redo redo;
+  bool has_redo;             /* commits go there first; else LMDB syncs each */
+  bool is_restored;          /* at the opening: the file of tables is as at the log's checkpoint */
+  bool has_records;          /* and the log's records are of this store */
+  uint32_t page;             /* bytes of one */
+  struct holt_writer record; /* of the transaction under way */
+  bool is_large;             /* it has none */
+  unsigned commits;          /* since the turn */
+  size_t pages;              /* of the file, then */
+  atomic_bool is_due;        /* somebody should tend it */
+  atomic_int sync_error;     /* errno: nothing can be written any more */
+  pthread_mutex_t lock;      /* of what follows, and of redo.head */
+  bool is_turned;            /* `next` is to be made to count */
+  struct holt_redo_head next;
+  MDB_txn *held, *next_held; /* reading: they keep the pages of the last checkpoint, and of the next */
 };
 
 /* The code for what LMDB said; `mdb` (may be NULL) tells whether its disk is full. */
@@ -41,11 +61,37 @@ int holt__lmdb_code(MDB_env *mdb, int rc);
 int holt__lmdb_guarded(int (*call)(void *arg), void *arg);
 /* Open the file of k->kv.path, and the tables that are known. LMDB's code; after a failure k->mdb is NULL. */
 int holt__lmdb_open(struct lmdb_kv *k);
+/* In the stamp: damage had it made anew once more. LMDB's code. */
+int holt__lmdb_count_rebuild(struct lmdb_kv *k, MDB_txn *txn);
 /* What LMDB calls when it finds something false. */
 void holt__lmdb_on_assert(MDB_env *env, const char *text);
 
 /* kv_room.c: see free_bytes in kv_impl.h. */
 uint64_t holt__lmdb_free_bytes(struct holt_kv *kv);
+
+/* kv_checkpoint.c. Codes are LMDB's, or errno.
+ *
+ * Before the file of tables is opened: bring it back to the last checkpoint. MDB_CORRUPTED: it cannot be. */
+int holt__lmdb_restore(struct lmdb_kv *k);
+/* It is open: do again what came after the checkpoint, and log from now on. Holds the loop up. */
+int holt__lmdb_attach(struct lmdb_kv *k);
+/* A copy of the file of tables belongs to no log. */
+int holt__lmdb_disown(int fd, off_t page);
+/* Before it is closed: log no more, hold nothing. */
+void holt__lmdb_detach(struct lmdb_kv *k);
+/* Begin a transaction's record, and note what it did; value NULL: it removed the key. */
+void holt__lmdb_record_begin(struct lmdb_kv *k);
+void holt__lmdb_record(struct lmdb_kv *k, const char *table, struct holt_buf key,
+                       const struct holt_buf *value);
+/* Commit it, lasting. `*is_fatal`: no write can be trusted any more. */
+int holt__lmdb_commit(struct lmdb_kv *k, MDB_txn *txn, bool *is_fatal);
+/* Do what a record says, in a transaction of the same tables or of others. */
+int holt__lmdb_redo(MDB_txn *txn, struct holt_buf body);
+/* See kv_impl.h. Any thread. */
+bool holt__lmdb_wants_tending(const struct lmdb_kv *k);
+void holt__lmdb_tend(struct lmdb_kv *k);
+/* Make a checkpoint of all that is committed, while nothing is written. */
+void holt__lmdb_settle(struct lmdb_kv *k);
 
 /* kv_compact.c: see compact and compacted in kv_impl.h. */
 int holt__lmdb_compact(struct holt_kv *kv, struct holt_err *err);

@@ -252,6 +252,19 @@ static uint32_t list_names(struct salvage *s, char **names) {
   return count;
 }
 
+static int redo_record(void *arg, struct holt_buf body) {
+  struct salvage *s = arg;
+  int rc = holt__lmdb_redo(s->to_txn, body);
+  s->written += body.len;
+  return rc == 0 && s->written >= COMMIT_BYTES ? renew(s) : rc;
+}
+
+/* What was not yet among the pages that count. */
+static int redo_all(struct salvage *s) {
+  uint64_t lost;
+  return s->k->has_records ? holt__redo_each(&s->k->redo, redo_record, s, &lost) : 0;
+}
+
 static int copy_all(struct salvage *s) {
   char *names[HOLT_KV_TABLES_MAX];
   uint32_t count = 0;
@@ -312,6 +325,7 @@ int holt__lmdb_salvage(struct lmdb_kv *k, const struct holt_kv_options *options)
   s->value = holt_alloc(HOLT_KV_VALUE_MAX);
   int rc = open_new(s);
   if (rc == 0) rc = copy_all(s);
+  if (rc == 0) rc = redo_all(s);
   if (rc == 0) {
     rc = mdb_txn_commit(s->to_txn);
     s->to_txn = NULL;
@@ -323,6 +337,7 @@ int holt__lmdb_salvage(struct lmdb_kv *k, const struct holt_kv_options *options)
   if (s->from_txn != NULL) mdb_txn_abort(s->from_txn);
   if (s->from != NULL) mdb_env_close(s->from);
   if (rc == 0) rc = put_in_place(k);
+  k->is_restored = k->has_records = false;
   if (rc == 0)
     holt_log(HOLT_LOG_WARN,
              "the store in '%s' was damaged and made anew: %" PRIu64
