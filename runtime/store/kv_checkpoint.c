@@ -194,13 +194,14 @@ static bool is_due(const struct lmdb_kv *k) {
          (mdb_env_info(k->mdb, &info) == 0 && info.me_last_pgno > k->pages + PAGES_MAX);
 }
 
-/* Nobody waits for this one. */
+/* Not while the last one is being synced: nobody shall wait for that. */
 static void turn_when_due(struct lmdb_kv *k) {
   k->commits++;
   if (!is_due(k)) return;
-  pthread_mutex_lock(&k->lock);
-  if (!k->is_turned) turn(k); /* without memory for it: the next time */
-  pthread_mutex_unlock(&k->lock);
+  if (pthread_mutex_trylock(&k->lock) == 0) {
+    if (!k->is_turned) turn(k); /* without memory for it: the next time */
+    pthread_mutex_unlock(&k->lock);
+  }
   atomic_store(&k->is_due, true);
 }
 
@@ -299,6 +300,7 @@ int holt__lmdb_restore(struct lmdb_kv *k) {
 struct replaying {
   struct lmdb_kv *k;
   MDB_txn *txn;
+  bool is_writing; /* a transaction, which was not left in its middle */
   uint64_t lost;
 };
 
@@ -306,24 +308,26 @@ static int redo_record(void *arg, struct holt_buf body) {
   return holt__lmdb_redo(((struct replaying *)arg)->txn, body);
 }
 
+/* One transaction: it writes over nothing that the checkpoint needs. */
 static int replay(void *arg) {
   struct replaying *r = arg;
   int rc = mdb_txn_begin(r->k->mdb, NULL, 0, &r->txn);
-  if (rc == 0) rc = holt__redo_each(&r->k->redo, redo_record, r, &r->lost);
+  if (rc != 0) return rc;
+  r->is_writing = true;
+  rc = holt__redo_each(&r->k->redo, redo_record, r, &r->lost);
   if (rc == 0 && r->lost > 0) rc = holt__lmdb_count_rebuild(r->k, r->txn);
-  MDB_txn *txn = r->txn;
-  r->txn = NULL;
-  if (rc == 0) return mdb_txn_commit(txn);
-  if (txn != NULL) mdb_txn_abort(txn);
+  if (rc == 0)
+    rc = mdb_txn_commit(r->txn);
+  else
+    mdb_txn_abort(r->txn);
+  r->is_writing = false;
   return rc;
 }
 
 static int do_again(struct lmdb_kv *k) {
   struct replaying r = {.k = k};
-  int rc =
-      mdb_txn_begin(k->mdb, NULL, MDB_RDONLY, &k->held); /* else the checkpoint's pages were used again */
-  if (rc == 0) rc = holt__lmdb_guarded(replay, &r);
-  if (rc == MDB_CORRUPTED && r.txn != NULL) k->is_broken = true;
+  int rc = holt__lmdb_guarded(replay, &r);
+  if (r.is_writing) k->is_broken = true;
   if (rc == 0 && r.lost > 0)
     holt_log(HOLT_LOG_WARN,
              "the redo log of the store in '%s' is damaged: %" PRIu64 " transactions of it are lost",
@@ -333,11 +337,10 @@ static int do_again(struct lmdb_kv *k) {
 
 /* The log, new or an older one, goes on with this file, which is whole by itself. */
 static int adopt(struct lmdb_kv *k) {
-  int rc = mdb_env_sync(k->mdb, 1);
   bool has_id = read_id(fd_of(k), 0, k->redo.head.id);
   for (unsigned i = 0; i < HOLT__REDO_ID && !has_id; i += 8)
     holt_put_u64(k->redo.head.id + i, holt_env_random(k->kv.env));
-  if (rc == 0) rc = checkpoint(k);
+  int rc = checkpoint(k);
   return rc == 0 ? write_ids(fd_of(k), k->redo.head.id, (off_t)k->page) : rc;
 }
 
