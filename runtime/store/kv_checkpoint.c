@@ -330,7 +330,7 @@ static int do_again(struct lmdb_kv *k) {
   if (r.is_writing) k->is_broken = true;
   if (rc == 0 && r.lost > 0)
     holt_log(HOLT_LOG_WARN,
-             "the redo log of the store in '%s' is damaged: %" PRIu64 " transactions of it are lost",
+             "the redo log of the store in '%s' is damaged; transactions of it that are lost: %" PRIu64,
              k->kv.path, r.lost);
   return rc == 0 ? checkpoint(k) : rc;
 }

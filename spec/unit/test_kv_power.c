@@ -25,7 +25,7 @@ struct event {
   uint64_t at;   /* of WRITE, length of GROW, first event that a SYNC does not cover, how many jobs */
   size_t len;
   uint8_t *data;
-  char name[64], to[64];
+  char name[300], to[64];
 };
 
 static struct {
@@ -244,7 +244,7 @@ static void note_jobs(enum event_type type, uint64_t jobs) {
 struct content {
   uint8_t *data;
   size_t len, cap;
-  char name[64]; /* "": it has none */
+  char name[300]; /* "": it has none */
 };
 
 static void grow(struct content *c, size_t len) {
