@@ -293,7 +293,7 @@ static void change_names(struct content *files, const struct event *e) {
 
 static void make_folder(const char *path, const struct content *files) {
   for (unsigned i = 0; i < disk.file_count; i++) {
-    char name[300];
+    char name[600];
     if (files[i].name[0] == '\0') continue;
     snprintf(name, sizeof name, "%s/%s", path, files[i].name);
     FILE *file = fopen(name, "wb");
