@@ -43,7 +43,7 @@ end
 describe("a journal whose file is damaged", function()
   nodes.guard(before_each, after_each)
 
-  local a, b, path, sound
+  local a, b, path, sound, log_path, sound_log
 
   local function start(name, given)
     given.name, given.script = name, SCRIPT
@@ -67,8 +67,8 @@ describe("a journal whose file is damaged", function()
     end log:cursor("mine", 700)]]):format(COUNT - 99, COUNT, COUNT))
     local used = b:eval("return log:stats().bytes") // PAGE
     b:stop()
-    path = nodes.folder() .. "/b/journal/data.mdb"
-    sound = files.read(path)
+    path, log_path = nodes.folder() .. "/b/journal/data.mdb", nodes.folder() .. "/b/journal/redo"
+    sound, sound_log = files.read(path), files.read(log_path)
     return used
   end
 
@@ -100,6 +100,7 @@ describe("a journal whose file is damaged", function()
   end
 
   local function damage(page)
+    files.write(log_path, sound_log)
     local bytes = {}
     for i = 1, PAGE do
       bytes[i] = string.char(math.random(0, 255))

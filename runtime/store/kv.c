@@ -374,6 +374,7 @@ static void finish(void *arg) {
     job->done(job->arg, HOLT_ECANCELED, &err);
   }
   free(kv->path);
+  kv->path = NULL;
   kv->ops->close(kv, kv->closed, kv->closed_arg);
 }
 

@@ -53,8 +53,8 @@ uint32_t holt_kv_version(const struct holt_kv *kv);
 /* Let go. The job under way ends and is told its outcome, those that wait get HOLT_ECANCELED; then `closed`
  * (may be NULL) runs, on a later turn. `kv` must not be used any more. No read may be open. */
 void holt_kv_close(struct holt_kv *kv, void (*closed)(void *arg), void *arg);
-/* Free a store whose env was freed under it: after holt_env_free, in place of holt_kv_close. Nobody is told.
- */
+/* Free a store whose env was freed under it: after holt_env_free, in place of holt_kv_close, or when its
+ * `closed` has not run. Nobody is told. */
 void holt_kv_forget(struct holt_kv *kv);
 /* The folder, "" for memory. Borrowed. */
 const char *holt_kv_path(const struct holt_kv *kv);

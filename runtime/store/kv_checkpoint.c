@@ -10,7 +10,8 @@
  * - An opening: the first pages are written back as the head has them, which is the checkpoint, whole and
  *   synced; then the log's records are done again. So what LMDB had written meanwhile does not matter.
  * - The log and the file of tables know each other by an id, which stands in the first pages where LMDB has
- *   nothing. A file without one is whole by itself: new, or just compacted, or of before there was a log.
+ *   nothing, with the number of the last checkpoint. A file without one is whole by itself: new, or just
+ * compacted, or of before there was a log.
  * - No room for a log: LMDB syncs each commit, twice. */
 #include <errno.h>
 #include <fcntl.h>
@@ -23,9 +24,11 @@
 #include "env/env.h"
 #include "store/kv_lmdb.h"
 
-#define ID_AT ((off_t)1024) /* in each of the two first pages */
+#define OWNER_AT ((off_t)1024) /* in each of the two first pages */
 
 enum {
+  OWNER_BYTES = HOLT__REDO_ID + 8,
+  TXN_AT = 144,      /* in a first page of LMDB with addresses of 8 bytes: its transaction */
   COMMITS_MAX = 256, /* between two checkpoints: each leaves some pages unusable until then */
   PAGES_MAX = 1024,  /* that the file may grow meanwhile */
   HALF_FULL = HOLT__REDO_HALF / 4 * 3, /* bytes of records */
@@ -79,6 +82,39 @@ int holt__lmdb_redo(MDB_txn *txn, struct holt_buf body) {
   return 0;
 }
 
+/* --- Whose file it is ------------------------------------------------------------------------------- */
+
+struct owner {
+  uint8_t id[HOLT__REDO_ID];
+  uint64_t generation; /* of a head of that log */
+};
+
+/* Whose log the file has, from one of its first pages; false: nobody's. */
+static bool read_owner(int fd, off_t page, struct owner *owner) {
+  static const uint8_t zeros[HOLT__REDO_ID];
+  uint8_t bytes[OWNER_BYTES] = {0};
+  bool is_read = pread(fd, bytes, sizeof bytes, page + OWNER_AT) == (ssize_t)sizeof bytes;
+  memcpy(owner->id, bytes, HOLT__REDO_ID);
+  owner->generation = holt_get_u64(bytes + HOLT__REDO_ID);
+  return is_read && memcmp(owner->id, zeros, HOLT__REDO_ID) != 0;
+}
+
+static int write_owner(int fd, const uint8_t *id, uint64_t generation, off_t page) {
+  uint8_t bytes[OWNER_BYTES];
+  memcpy(bytes, id, HOLT__REDO_ID);
+  holt_put_u64(bytes + HOLT__REDO_ID, generation);
+  for (off_t at = 0; at <= page; at += page)
+    if (pwrite(fd, bytes, sizeof bytes, at + OWNER_AT) != (ssize_t)sizeof bytes)
+      return errno != 0 ? errno : EIO;
+  return 0;
+}
+
+int holt__lmdb_disown(int fd, off_t page) {
+  static const uint8_t zeros[HOLT__REDO_ID];
+  int rc = write_owner(fd, zeros, 0, page);
+  return rc == 0 && fdatasync(fd) != 0 ? errno : rc;
+}
+
 /* --- A checkpoint --------------------------------------------------------------------------------- */
 
 static int fd_of(const struct lmdb_kv *k) {
@@ -120,6 +156,7 @@ static int finish(struct lmdb_kv *k) {
   if (!k->is_turned || rc != 0) return rc;
   rc = fdatasync(fd_of(k)) == 0 ? 0 : errno;
   if (rc == 0) rc = holt__redo_write_head(&k->redo, &k->next);
+  if (rc == 0) rc = write_owner(fd_of(k), k->next.id, k->next.generation, (off_t)k->page);
   atomic_store(&k->sync_error, rc);
   if (rc != 0) return rc;
   let_go(&k->held);
@@ -233,21 +270,25 @@ int holt__lmdb_commit(struct lmdb_kv *k, MDB_txn *txn, bool *is_fatal) {
 
 /* --- Opening -------------------------------------------------------------------------------------- */
 
-static bool read_id(int fd, off_t at, uint8_t id[HOLT__REDO_ID]) {
-  static const uint8_t zeros[HOLT__REDO_ID];
-  if (pread(fd, id, HOLT__REDO_ID, at + ID_AT) != HOLT__REDO_ID) memset(id, 0, HOLT__REDO_ID);
-  return memcmp(id, zeros, HOLT__REDO_ID) != 0;
+/* The file's own note may be one generation behind, as it is synced with the next checkpoint. An older one is
+ * a copy that somebody put there. */
+static bool is_ours(const struct owner *owner, const struct holt_redo_head *head) {
+  return memcmp(owner->id, head->id, HOLT__REDO_ID) == 0 && owner->generation <= head->generation &&
+         owner->generation + 1 >= head->generation;
 }
 
-static int write_ids(int fd, const uint8_t id[HOLT__REDO_ID], off_t page) {
-  for (off_t at = 0; at <= page; at += page)
-    if (pwrite(fd, id, HOLT__REDO_ID, at + ID_AT) != HOLT__REDO_ID) return errno != 0 ? errno : EIO;
-  return fdatasync(fd) == 0 ? 0 : errno;
-}
-
-int holt__lmdb_disown(int fd, off_t page) {
-  static const uint8_t zeros[HOLT__REDO_ID];
-  return write_ids(fd, zeros, page);
+/* Whether nothing was written behind the checkpoint: one first page is its, the other an older one. */
+static bool is_at_rest(int fd, const struct holt_redo_head *head) {
+  bool is_there = false;
+  for (unsigned i = 0; i < 2; i++) {
+    uint8_t page[HOLT__REDO_IMAGE];
+    if (pread(fd, page, sizeof page, (off_t)i * head->page) != (ssize_t)sizeof page) return false;
+    if (memcmp(page + 8, head->image + 8, sizeof page - 8) == 0)
+      is_there = true;
+    else if (holt_get_u64(page + TXN_AT) >= holt_get_u64(head->image + TXN_AT))
+      return false;
+  }
+  return is_there && sizeof(size_t) == 8;
 }
 
 /* Write the checkpoint's first page to both places, each with its own number in front. */
@@ -259,28 +300,28 @@ static int write_images(int fd, const struct holt_redo_head *head) {
     if (pwrite(fd, image, sizeof image, (off_t)i * head->page) != (ssize_t)sizeof image)
       return errno != 0 ? errno : EIO;
   }
-  return write_ids(fd, head->id, head->page);
+  int rc = write_owner(fd, head->id, head->generation, head->page);
+  return rc == 0 && fdatasync(fd) != 0 ? errno : rc;
 }
 
 static int restore(struct lmdb_kv *k, int fd, int found) {
-  uint8_t ids[2][HOLT__REDO_ID];
+  struct owner owners[2];
   const struct holt_redo_head *head = &k->redo.head;
   off_t page = found == 0 ? (off_t)head->page : (off_t)sysconf(_SC_PAGESIZE);
-  bool has_first = read_id(fd, 0, ids[0]), has_second = read_id(fd, page, ids[1]);
+  bool has_first = read_owner(fd, 0, &owners[0]), has_second = read_owner(fd, page, &owners[1]);
   if (!has_first && !has_second) {
     k->has_records = found == 0 && lseek(fd, 0, SEEK_END) == 0; /* the file of tables is lost */
     return 0;
   }
-  if (found != 0 ||
-      (memcmp(ids[0], head->id, HOLT__REDO_ID) != 0 && memcmp(ids[1], head->id, HOLT__REDO_ID) != 0)) {
+  if (found != 0 || (!is_ours(&owners[0], head) && !is_ours(&owners[1], head))) {
     holt_log(HOLT_LOG_WARN, "the redo log of the store in '%s' is %s", k->kv.path,
              found == ENOENT ? "missing"
-             : found == 0    ? "that of another store"
+             : found == 0    ? "that of another store, or of another time"
                              : "damaged");
     holt__redo_close(&k->redo);
     return found == 0 || found == ENOENT || found == EILSEQ ? MDB_CORRUPTED : found;
   }
-  int rc = write_images(fd, head);
+  int rc = is_at_rest(fd, head) ? 0 : write_images(fd, head);
   k->is_restored = k->has_records = rc == 0;
   return rc;
 }
@@ -337,11 +378,13 @@ static int do_again(struct lmdb_kv *k) {
 
 /* The log, new or an older one, goes on with this file, which is whole by itself. */
 static int adopt(struct lmdb_kv *k) {
-  bool has_id = read_id(fd_of(k), 0, k->redo.head.id);
-  for (unsigned i = 0; i < HOLT__REDO_ID && !has_id; i += 8)
-    holt_put_u64(k->redo.head.id + i, holt_env_random(k->kv.env));
+  struct owner owner;
+  bool has_owner = read_owner(fd_of(k), 0, &owner);
+  for (unsigned i = 0; i < HOLT__REDO_ID && !has_owner; i += 8)
+    holt_put_u64(owner.id + i, holt_env_random(k->kv.env));
+  memcpy(k->redo.head.id, owner.id, HOLT__REDO_ID);
   int rc = checkpoint(k);
-  return rc == 0 ? write_ids(fd_of(k), k->redo.head.id, (off_t)k->page) : rc;
+  return rc == 0 && fdatasync(fd_of(k)) != 0 ? errno : rc;
 }
 
 int holt__lmdb_attach(struct lmdb_kv *k) {

@@ -519,16 +519,23 @@ static uint64_t size_bytes(const struct holt_kv *kv) {
   return (uint64_t)(info.me_last_pgno + 1) * stat.ms_psize;
 }
 
-static void free_all(struct lmdb_kv *k) {
+/* May be called again. */
+static void release(struct lmdb_kv *k) {
   if (k->idle != NULL) {
     mdb_txn_abort(k->idle->mdb);
     free(k->idle);
+    k->idle = NULL;
   }
   if (k->mdb != NULL && !k->is_broken) {
     holt__lmdb_detach(k);
     mdb_env_close(k->mdb);
   }
+  k->mdb = NULL;
   holt__redo_close(&k->redo);
+}
+
+static void free_all(struct lmdb_kv *k) {
+  release(k);
   holt_writer_free(&k->record);
   pthread_mutex_destroy(&k->lock);
   for (uint32_t i = 0; i < k->table_count; i++) free(k->tables[i].name);
@@ -540,10 +547,21 @@ static void forget(struct holt_kv *kv) {
   free_all((struct lmdb_kv *)kv);
 }
 
+static void on_dir_closed(void *arg) {
+  struct lmdb_kv *k = arg;
+  void (*closed)(void *arg) = k->kv.closed;
+  void *closed_arg = k->kv.closed_arg;
+  free_all(k);
+  if (closed != NULL) closed(closed_arg);
+}
+
+/* Until the folder is let go it can be forgotten, should the env go first. */
 static void close_kv(struct holt_kv *kv, void (*closed)(void *arg), void *arg) {
-  struct holt_dir *dir = ((struct lmdb_kv *)kv)->dir;
-  free_all((struct lmdb_kv *)kv);
-  holt_dir_close(dir, closed, arg);
+  struct lmdb_kv *k = (struct lmdb_kv *)kv;
+  k->kv.closed = closed;
+  k->kv.closed_arg = arg;
+  release(k);
+  holt_dir_close(k->dir, on_dir_closed, k);
 }
 
 /* --- Beside the tables ---------------------------------------------------------------------------- */

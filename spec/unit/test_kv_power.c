@@ -575,7 +575,7 @@ static void new_folder(char path[200]) {
 }
 
 static void remove_folder(const char *path) {
-  char command[300];
+  char command[500];
   snprintf(command, sizeof command, "rm -rf '%s' '%s'.damaged-*", path, path);
   assert_int_equal(system(command), 0);
 }
@@ -599,7 +599,7 @@ static void crash(struct world *w) {
   new_folder(path);
   lose_power(at, path, &w->rand);
   remove_folder(w->m.path);
-  snprintf(w->m.path, sizeof w->m.path, "%s", path);
+  memcpy(w->m.path, path, sizeof path);
   watch(path);
 }
 

@@ -174,6 +174,62 @@ static void test_the_log_of_another_store_is_not_done(void **state) {
   end_all(&a);
 }
 
+/* A file of tables of yesterday with the log of today. */
+static void test_an_older_file_of_tables_is_noticed(void **state) {
+  struct machine m;
+  char command[900];
+  (void)state;
+  begin_as(&m, IN_FOLDER);
+  for (unsigned i = 0; i < 4; i++) {
+    char text[20];
+    assert_int_equal(open_mendable(&m), 0);
+    snprintf(text, sizeof text, "k%02u=v%02u", i, i);
+    assert_int_equal(change(&m, text), 0);
+    close_kv(&m);
+    if (i > 0) continue;
+    snprintf(command, sizeof command, "cp '%s' '%s.old'", m.file, m.file);
+    assert_int_equal(system(command), 0);
+  }
+  snprintf(command, sizeof command, "cp '%s.old' '%s'", m.file, m.file);
+  assert_int_equal(system(command), 0);
+  assert_int_equal(open_mendable(&m), 0);
+  assert_non_null(holt_kv_aside(m.kv));
+  assert_string_equal(words(&m, ""), "k00=v00");
+  end_all(&m);
+}
+
+static void test_what_is_at_rest_is_not_touched(void **state) {
+  struct machine m;
+  char command[900];
+  (void)state;
+  begin_as(&m, IN_FOLDER);
+  assert_int_equal(open_mendable(&m), 0);
+  assert_int_equal(change(&m, "a=v01"), 0);
+  close_kv(&m);
+  snprintf(command, sizeof command, "cp '%s' '%s.old'", m.file, m.file);
+  assert_int_equal(system(command), 0);
+  assert_int_equal(open_as(&m, "another kind", 3), HOLT_EFOREIGN);
+  snprintf(command, sizeof command, "cmp '%s' '%s.old'", m.file, m.file);
+  assert_int_equal(system(command), 0);
+  end_all(&m);
+}
+
+/* The env may go before the folder was let go. */
+static void test_a_closed_store_can_be_forgotten(void **state) {
+  struct machine m;
+  (void)state;
+  begin_as(&m, IN_FOLDER);
+  assert_int_equal(open_mendable(&m), 0);
+  assert_int_equal(change(&m, "a=v01"), 0);
+  holt_kv_close(m.kv, on_closed, &m);
+  holt_env_free(m.env);
+  if (m.closed == 0) holt_kv_forget(m.kv);
+  new_env(&m);
+  assert_int_equal(open_mendable(&m), 0);
+  assert_string_equal(words(&m, ""), "a=v01");
+  end_all(&m);
+}
+
 static void test_a_copy_put_in_its_place_counts_by_itself(void **state) {
   static struct script copied;
   struct machine m;
@@ -209,6 +265,9 @@ int main(void) {
       cmocka_unit_test(test_without_its_log_a_store_is_made_anew_and_says_so),
       cmocka_unit_test(test_a_lost_file_of_tables_leaves_what_was_logged),
       cmocka_unit_test(test_the_log_of_another_store_is_not_done),
+      cmocka_unit_test(test_an_older_file_of_tables_is_noticed),
+      cmocka_unit_test(test_what_is_at_rest_is_not_touched),
+      cmocka_unit_test(test_a_closed_store_can_be_forgotten),
       cmocka_unit_test(test_a_copy_put_in_its_place_counts_by_itself),
   };
   return cmocka_run_group_tests_name("kv_redo", tests, NULL, NULL);
