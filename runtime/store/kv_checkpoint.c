@@ -321,7 +321,8 @@ static int restore(struct lmdb_kv *k, int fd, int found) {
     holt__redo_close(&k->redo);
     return found == 0 || found == ENOENT || found == EILSEQ ? MDB_CORRUPTED : found;
   }
-  int rc = is_at_rest(fd, head) ? 0 : write_images(fd, head);
+  bool is_noted = owners[0].generation == head->generation && owners[1].generation == head->generation;
+  int rc = is_noted && is_at_rest(fd, head) ? 0 : write_images(fd, head);
   k->is_restored = k->has_records = rc == 0;
   return rc;
 }
