@@ -19,12 +19,13 @@ static void dag_hash(void *arg, struct holt_buf bytes, uint8_t out[HOLT_DAG_HASH
 
 static bool dag_verify(void *arg, const uint8_t key[HOLT_DAG_KEY], struct holt_buf text,
                        const uint8_t signature[HOLT_DAG_SIGNATURE]) {
-  return holt_crypto_verify(arg, key, text, signature);
+  (void)arg;
+  return holt_crypto_verify(key, text, signature);
 }
 
 static int dag_sign(void *arg, const void *secret, struct holt_buf text, uint8_t out[HOLT_DAG_SIGNATURE]) {
   (void)arg;
-  holt_signer_sign((struct holt_signer *)(uintptr_t)secret, text, out);
+  holt_signer_sign(secret, text, out);
   return 0;
 }
 

@@ -55,8 +55,7 @@ static int verify_one(struct holt_journal *j, const struct holt_book_entry *foun
   if (is_altered(j, &chain, found->chain, found->number, hash))
     return holt_err_set(err, HOLT_ECORRUPT, "it was altered: what follows it names another hash");
   size_t len = holt_dag_signed_text(hash, text);
-  if (found->signature != NULL &&
-      !holt_crypto_verify(j->loop_crypto, author.key, holt_buf(text, len), found->signature))
+  if (found->signature != NULL && !holt_crypto_verify(author.key, holt_buf(text, len), found->signature))
     return holt_err_set(err, HOLT_ECORRUPT, "it was altered: the signature is of something else");
   return verify_parents(j, &entry, err);
 }
