@@ -309,26 +309,34 @@ static int broken(struct holt_kv_txn *txn) {
   return HOLT_ECORRUPT;
 }
 
+/* The record first: key and value may lie in a page that the change moves. What was not done is taken back.
+ */
 static int put(struct holt_kv_txn *txn, uint32_t table, struct holt_buf key, struct holt_buf value,
                bool is_last) {
+  struct lmdb_kv *store = (struct lmdb_kv *)txn->kv;
   MDB_val k = val(key), v = val(value);
+  size_t recorded = store->record.len;
   jmp_buf here;
+  holt__lmdb_record(store, name_of(txn, table), key, &value);
   if (_setjmp(here) != 0) return broken(txn);
   guard = &here;
   int rc = mdb_put(mdb_of(txn), dbi_of(txn, table), &k, &v, is_last ? MDB_APPEND : 0);
   guard = NULL;
-  if (rc == 0) holt__lmdb_record((struct lmdb_kv *)txn->kv, name_of(txn, table), key, &value);
+  if (rc != 0) store->record.len = recorded;
   return code_of(txn, rc);
 }
 
 static int erase(struct holt_kv_txn *txn, uint32_t table, struct holt_buf key) {
+  struct lmdb_kv *store = (struct lmdb_kv *)txn->kv;
   MDB_val k = val(key);
+  size_t recorded = store->record.len;
   jmp_buf here;
+  holt__lmdb_record(store, name_of(txn, table), key, NULL);
   if (_setjmp(here) != 0) return broken(txn);
   guard = &here;
   int rc = mdb_del(mdb_of(txn), dbi_of(txn, table), &k, NULL);
   guard = NULL;
-  if (rc == 0) holt__lmdb_record((struct lmdb_kv *)txn->kv, name_of(txn, table), key, NULL);
+  if (rc != 0) store->record.len = recorded;
   return code_of(txn, rc);
 }
 
