@@ -11,7 +11,7 @@
  *   synced; then the log's records are done again. So what LMDB had written meanwhile does not matter.
  * - The log and the file of tables know each other by an id, which stands in the first pages where LMDB has
  *   nothing, with the number of the last checkpoint. A file without one is whole by itself: new, or just
- * compacted, or of before there was a log.
+ *   compacted, or of before there was a log.
  * - No room for a log: LMDB syncs each commit, twice. */
 #include <errno.h>
 #include <fcntl.h>
@@ -377,13 +377,15 @@ static int do_again(struct lmdb_kv *k) {
   return rc == 0 ? checkpoint(k) : rc;
 }
 
-/* The log, new or an older one, goes on with this file, which is whole by itself. */
+/* The log, new or an older one, goes on with this file, which is whole by itself. What an older one still has
+ * behind its head is of another file: with another salt it can never count. */
 static int adopt(struct lmdb_kv *k) {
   struct owner owner;
   bool has_owner = read_owner(fd_of(k), 0, &owner);
   for (unsigned i = 0; i < HOLT__REDO_ID && !has_owner; i += 8)
     holt_put_u64(owner.id + i, holt_env_random(k->kv.env));
   memcpy(k->redo.head.id, owner.id, HOLT__REDO_ID);
+  k->redo.salt = holt_env_random(k->kv.env);
   int rc = checkpoint(k);
   return rc == 0 && fdatasync(fd_of(k)) != 0 ? errno : rc;
 }

@@ -288,6 +288,30 @@ static void test_a_key_that_lies_in_the_store_is_logged_as_it_was(void **state) 
   end_all(&m);
 }
 
+static void change_one_and_die(struct machine *m) {
+  NEED(open_mendable(m) == 0);
+  NEED(change(m, "k05=v99") == 0);
+  _exit(0);
+}
+
+/* As a salvage leaves the folder, or who puts a copy there: the log still has records, of another file. */
+static void test_records_of_another_file_never_count(void **state) {
+  static const uint8_t zeros[HOLT__REDO_ID + 8];
+  struct machine m;
+  (void)state;
+  begin_killed(&m);
+  int fd = open(m.file, O_RDWR);
+  for (long at = 1024; at < 2 * sysconf(_SC_PAGESIZE); at += sysconf(_SC_PAGESIZE)) /* it has no owner */
+    assert_int_equal(pwrite(fd, zeros, sizeof zeros, at), sizeof zeros);
+  close(fd);
+  assert_int_equal(in_child(change_one_and_die, &m), 0);
+  assert_int_equal(open_mendable(&m), 0);
+  assert_null(holt_kv_aside(m.kv));
+  assert_int_equal(count_keys(&m), RECORDS);
+  assert_non_null(strstr(words(&m, ""), "k05=v99"));
+  end_all(&m);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_what_a_killed_process_logged_is_done_again),
@@ -301,6 +325,7 @@ int main(void) {
       cmocka_unit_test(test_a_closed_store_can_be_forgotten),
       cmocka_unit_test(test_a_copy_put_in_its_place_counts_by_itself),
       cmocka_unit_test(test_a_key_that_lies_in_the_store_is_logged_as_it_was),
+      cmocka_unit_test(test_records_of_another_file_never_count),
   };
   return cmocka_run_group_tests_name("kv_redo", tests, NULL, NULL);
 }
