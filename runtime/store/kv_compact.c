@@ -222,7 +222,8 @@ int holt__lmdb_compact(struct holt_kv *kv, struct holt_err *err) {
   c->value = holt_alloc(HOLT_KV_VALUE_MAX);
   holt__lmdb_sweep(kv->path);
   holt__lmdb_settle(c->k); /* or the loop would wait for it */
-  int rc = c->k->is_broken ? MDB_CORRUPTED : write_new(c);
+  int rc = c->k->is_broken ? MDB_CORRUPTED : atomic_load(&c->k->sync_error); /* then no file is changed */
+  if (rc == 0) rc = write_new(c);
   if (rc != 0) explain(c, rc, err);
   if (c->cursor != NULL) mdb_cursor_close(c->cursor);
   if (c->from_txn != NULL) mdb_txn_abort(c->from_txn);

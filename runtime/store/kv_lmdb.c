@@ -2,8 +2,9 @@
  *
  * - Opening: the folder is made and locked, LMDB opens its file with a map as large as the system allows, the
  *   stamp in the table ".holt" says whose it is, the file gets slack behind its last page.
- * - A job: LMDB writes the changed pages and syncs, then writes one of two meta pages and syncs. It never
- *   writes through the map, so a stray write of ours cannot damage the file.
+ * - A job: what it changes goes to a log, which is synced, then LMDB writes the changed pages, which are
+ *   synced later (kv_checkpoint.c). It never writes through the map, so a stray write of ours cannot damage
+ *   the file.
  * - No room: LMDB says EIO for a write that was cut short. With hardly any room left on the disk that means
  *   full; the transaction is undone and nothing else has happened. Any other EIO ends the writing for good.
  * - Damage: LMDB has no checksums. A damaged value is for its owner to notice. A damaged page may be noticed

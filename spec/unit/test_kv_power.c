@@ -632,7 +632,43 @@ static void test_what_was_told_outlives_the_power(void **state) {
   free(disk.events);
 }
 
+static void on_refused(void *arg, int status, const struct holt_err *err) {
+  struct world *w = arg;
+  w->m.done++;
+  w->m.err = *err;
+  assert_int_equal(status, HOLT_EIO);
+}
+
+/* The disk fails under a checkpoint: what was written goes on being read, also after a compaction was tried.
+ */
+static void test_no_compaction_behind_a_failed_sync(void **state) {
+  struct world w = {.seed = 1};
+  (void)state;
+  disk.events = calloc(EVENTS, sizeof *disk.events);
+  new_folder(w.m.path);
+  w.m.env = holt_env_uv_new();
+  watch(w.m.path);
+  open_world(&w);
+  run_job(&w);
+  disk.sync_fails_for = "data.mdb";
+  w.m.done = 0;
+  assert_int_equal(holt_kv_compact(w.m.kv, on_refused, &w), 0);
+  wait_for(&w);
+  assert_int_equal(look(&w), 1);
+  close_kv(&w.m);
+  disk.sync_fails_for = NULL;
+  open_world(&w);
+  assert_int_equal(look(&w), 1);
+  close_kv(&w.m);
+  disk.is_on = false;
+  holt_env_free(w.m.env);
+  remove_folder(w.m.path);
+  forget_events();
+  free(disk.events);
+}
+
 int main(void) {
-  const struct CMUnitTest tests[] = {cmocka_unit_test(test_what_was_told_outlives_the_power)};
+  const struct CMUnitTest tests[] = {cmocka_unit_test(test_what_was_told_outlives_the_power),
+                                     cmocka_unit_test(test_no_compaction_behind_a_failed_sync)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
