@@ -3,7 +3,7 @@
  * One process has a folder open at a time. Reading happens on the loop, in short transactions that see one
  * moment; writing happens in jobs off the loop, one at a time, each one transaction that is durable once its
  * job has ended well. What a job wrote becomes readable when it is committed, which may be a little before
- * `done` is told.
+ * `done` is told, and before it lasts.
  *
  * A key has 1 to HOLT_KV_KEY_MAX bytes and keys are ordered as memcmp does it, a shorter one before its
  * continuations. LMDB has no checksums: whoever needs to notice damage keeps one in the value. See

@@ -874,7 +874,7 @@ int holt__kv_open_lmdb(struct holt_env *env, const struct holt_kv_options *optio
   struct lmdb_kv *k = holt_alloc(sizeof *k);
   pthread_once(&once, watch_faults);
   holt__kv_init(&k->kv, env, &lmdb_ops, options->path);
-  k->redo.fd = -1;
+  k->redo.fd = k->redo.head_fd = -1;
   pthread_mutex_init(&k->lock, NULL);
   int rc = holt_dir_open(env, options->path, &k->dir, &own);
   if (rc == 0) {

@@ -93,8 +93,8 @@ int holt__redo_write_head(struct holt_redo *redo, struct holt_redo_head *head) {
   head->generation = redo->head.generation + 1;
   encode_head(redo, head, slots);
   memcpy(slots + SLOT, slots, SLOT);
-  int rc = write_all(redo->fd, slots, 2 * SLOT, (head->generation & 1) * 2 * SLOT);
-  if (rc == 0 && fdatasync(redo->fd) != 0) rc = errno;
+  int rc = write_all(redo->head_fd, slots, 2 * SLOT, (head->generation & 1) * 2 * SLOT);
+  if (rc == 0 && fdatasync(redo->head_fd) != 0) rc = errno;
   if (rc == 0) redo->head = *head;
   free(slots);
   return rc;
@@ -128,8 +128,8 @@ int holt__redo_open(struct holt_redo *redo, const char *folder) {
   *redo = (struct holt_redo){0};
   name_in(folder, HOLT__REDO_FILE, path, sizeof path);
   redo->fd = open(path, O_RDWR | O_CLOEXEC);
-  if (redo->fd < 0) return errno;
-  int rc = read_heads(redo);
+  redo->head_fd = redo->fd < 0 ? -1 : open(path, O_RDWR | O_CLOEXEC);
+  int rc = redo->head_fd < 0 ? errno : read_heads(redo);
   if (rc != 0) holt__redo_close(redo);
   redo->half = redo->head.half;
   redo->number = redo->head.first;
@@ -161,7 +161,8 @@ int holt__redo_make(struct holt_redo *redo, const char *folder, uint64_t salt) {
   name_in(folder, HOLT__REDO_FILE, path, sizeof path);
   redo->fd = open(made, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
   int rc = redo->fd < 0 ? errno : fill(redo->fd);
-  if (rc == 0 && rename(made, path) != 0) rc = errno;
+  redo->head_fd = rc != 0 ? -1 : open(made, O_RDWR | O_CLOEXEC);
+  if (rc == 0 && (redo->head_fd < 0 || rename(made, path) != 0)) rc = errno;
   if (rc == 0) rc = sync_folder(folder);
   if (rc == 0) return 0;
   unlink(made);
@@ -171,7 +172,8 @@ int holt__redo_make(struct holt_redo *redo, const char *folder, uint64_t salt) {
 
 void holt__redo_close(struct holt_redo *redo) {
   if (redo->fd >= 0) close(redo->fd);
-  redo->fd = -1;
+  if (redo->head_fd >= 0) close(redo->head_fd);
+  redo->fd = redo->head_fd = -1;
 }
 
 /* --- Appending ------------------------------------------------------------------------------------ */

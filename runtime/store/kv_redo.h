@@ -35,6 +35,7 @@ struct holt_redo_head {
 
 struct holt_redo {
   int fd;
+  int head_fd;   /* for the heads: a failed write is told once an open file, so each has its own */
   uint64_t salt; /* goes into every check, so that no value can look like a record */
   struct holt_redo_head head;
   uint64_t number; /* of the next record */
