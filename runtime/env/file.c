@@ -19,6 +19,11 @@ void holt_dir_close(struct holt_dir *dir, void (*closed)(void *arg), void *arg) 
   if (dir->running == NULL) holt_env_post(dir->env, &dir->post);
 }
 
+void holt_dir_drop(struct holt_dir *dir) {
+  HOLT_ASSERT(!dir->is_closing && dir->running == NULL && holt_list_is_empty(&dir->jobs));
+  holt__dir_free(dir);
+}
+
 const char *holt_dir_path(const struct holt_dir *dir) {
   return dir->path;
 }

@@ -60,6 +60,8 @@ int holt_dir_open(struct holt_env *env, const char *path, struct holt_dir **out,
  * outcome, those that wait get HOLT_ECANCELED. `dir` must not be used any more; `closed` (may be NULL) runs
  * once, on a later turn, behind all of these. */
 void holt_dir_close(struct holt_dir *dir, void (*closed)(void *arg), void *arg);
+/* The same at once, where no job was ever submitted or all have ended: for start. */
+void holt_dir_drop(struct holt_dir *dir);
 /* The path it was opened with, borrowed. */
 const char *holt_dir_path(const struct holt_dir *dir);
 

@@ -133,10 +133,9 @@ int holt__journals_open_store(struct holt_journals *all, struct holt_err *err) {
 bool holt__journals_close_damaged(struct holt_journals *all) {
   if (all->kv == NULL || !holt_list_is_empty(&all->journals)) return false;
   bool is_damaged = holt_kv_is_damaged(all->kv); /* it is marked now */
-  if (!is_damaged) return false;
+  if (!is_damaged || !holt_kv_drop(all->kv)) return false;
   holt_signer_free(all->directory_key);
   all->directory_key = NULL;
-  holt_kv_close(all->kv, NULL, NULL);
   all->kv = NULL;
   return true;
 }

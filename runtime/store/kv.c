@@ -388,6 +388,15 @@ void holt_kv_close(struct holt_kv *kv, void (*closed)(void *arg), void *arg) {
   finish_if_idle(kv);
 }
 
+bool holt_kv_drop(struct holt_kv *kv) {
+  if (kv->is_closing || kv->running != NULL || kv->copying != NULL || kv->is_tending || kv->reads_open > 0)
+    return false;
+  free(kv->path);
+  kv->path = NULL;
+  kv->ops->drop(kv);
+  return true;
+}
+
 void holt_kv_forget(struct holt_kv *kv) {
   copy_free(kv->copying);
   free(kv->compacting);

@@ -53,6 +53,9 @@ uint32_t holt_kv_version(const struct holt_kv *kv);
 /* Let go. The job under way ends and is told its outcome, those that wait get HOLT_ECANCELED; then `closed`
  * (may be NULL) runs, on a later turn. `kv` must not be used any more. No read may be open. */
 void holt_kv_close(struct holt_kv *kv, void (*closed)(void *arg), void *arg);
+/* Let go at once, so that it can be opened again, where nothing is under way (else nothing is done, and false
+ * is the answer). Holds the loop up: for start. */
+bool holt_kv_drop(struct holt_kv *kv);
 /* Free a store whose env was freed under it: after holt_env_free, in place of holt_kv_close, or when its
  * `closed` has not run. Nobody is told. */
 void holt_kv_forget(struct holt_kv *kv);

@@ -12,6 +12,7 @@ enum holt_kv_move { HOLT_KV_SEEK, HOLT_KV_SEEK_BACK, HOLT_KV_NEXT, HOLT_KV_PREV 
 struct holt_kv_ops {
   /* Free it, which begins at `kv`, then run `closed` on a later turn or now: nobody waits inside a call. */
   void (*close)(struct holt_kv *kv, void (*closed)(void *arg), void *arg);
+  void (*drop)(struct holt_kv *kv);   /* now, while nothing is under way */
   void (*forget)(struct holt_kv *kv); /* the env is gone */
   uint64_t (*size_bytes)(const struct holt_kv *kv);
   uint64_t (*free_bytes)(struct holt_kv *kv); /* NULL: none, ever */

@@ -556,6 +556,13 @@ static void forget(struct holt_kv *kv) {
   free_all((struct lmdb_kv *)kv);
 }
 
+static void drop(struct holt_kv *kv) {
+  struct lmdb_kv *k = (struct lmdb_kv *)kv;
+  release(k);
+  holt_dir_drop(k->dir);
+  free_all(k);
+}
+
 static void on_dir_closed(void *arg) {
   struct lmdb_kv *k = arg;
   void (*closed)(void *arg) = k->kv.closed;
@@ -646,6 +653,7 @@ static const struct holt_kv_ops lmdb_ops = {
     .tend = tend,
     .settle = settle,
     .close = close_kv,
+    .drop = drop,
     .forget = forget,
     .size_bytes = size_bytes,
     .free_bytes = holt__lmdb_free_bytes,

@@ -404,6 +404,7 @@ static int each_table(struct holt_kv_txn *txn, void (*each)(void *arg, const cha
 
 static const struct holt_kv_ops memory_ops = {
     .close = close_kv,
+    .drop = forget,
     .forget = forget,
     .size_bytes = size_bytes,
     .table = table,

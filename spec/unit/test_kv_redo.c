@@ -230,6 +230,18 @@ static void test_a_closed_store_can_be_forgotten(void **state) {
   end_all(&m);
 }
 
+static void test_a_dropped_store_can_be_opened_in_the_same_turn(void **state) {
+  struct machine m;
+  (void)state;
+  begin_as(&m, IN_FOLDER);
+  assert_int_equal(open_mendable(&m), 0);
+  assert_int_equal(change(&m, "a=v01"), 0);
+  assert_true(holt_kv_drop(m.kv));
+  assert_int_equal(open_mendable(&m), 0);
+  assert_string_equal(words(&m, ""), "a=v01");
+  end_all(&m);
+}
+
 static void test_a_copy_put_in_its_place_counts_by_itself(void **state) {
   static struct script copied;
   struct machine m;
@@ -323,6 +335,7 @@ int main(void) {
       cmocka_unit_test(test_an_older_file_of_tables_is_noticed),
       cmocka_unit_test(test_what_is_at_rest_is_not_touched),
       cmocka_unit_test(test_a_closed_store_can_be_forgotten),
+      cmocka_unit_test(test_a_dropped_store_can_be_opened_in_the_same_turn),
       cmocka_unit_test(test_a_copy_put_in_its_place_counts_by_itself),
       cmocka_unit_test(test_a_key_that_lies_in_the_store_is_logged_as_it_was),
       cmocka_unit_test(test_records_of_another_file_never_count),
