@@ -1,4 +1,5 @@
 local nodes = require("spec.helper.nodes")
+local three = require("spec.helper.three")
 
 local SCRIPT = [[
   local holt = require "holt"
@@ -233,13 +234,7 @@ exec unshare %s sh -c 'mount -t tmpfs -o size=28m none "$DATA" && exec "$PROGRAM
     end
 
     -- one: the leader, so that it has to hand over
-    local leader = nodes.until_true(function()
-      for _, node in ipairs(list) do
-        if node:eval("return node:is_leader()") then
-          return node
-        end
-      end
-    end)
+    local leader = three.leader_of(list)
     local others = {}
     for _, node in ipairs(list) do
       others[#others + 1] = node ~= leader and node or nil

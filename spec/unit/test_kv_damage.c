@@ -72,6 +72,16 @@ static int read_all_here(const char *path) {
 }
 
 /* One bit over in the head of a page, or anywhere: the process lives. */
+/* A closed store of many keys; the bytes of its pages. */
+static uint64_t begin_filled(struct machine *m) {
+  begin_as(m, IN_FOLDER);
+  open_kv(m);
+  assert_int_equal(holt_kv_run(m->kv, put_many, m, &m->err), 0);
+  uint64_t used = holt_kv_size_bytes(m->kv);
+  close_kv(m);
+  return used;
+}
+
 static void test_flipped_bits_do_not_end_the_process(void **state) {
   struct machine m;
   struct stat info;
@@ -79,11 +89,7 @@ static void test_flipped_bits_do_not_end_the_process(void **state) {
   const char *seeds = getenv("HOLT_SEEDS");
   unsigned rounds = seeds != NULL ? (unsigned)strtoul(seeds, NULL, 10) : 150, died = 0, refused = 0;
   (void)state;
-  begin_as(&m, IN_FOLDER);
-  open_kv(&m);
-  assert_int_equal(holt_kv_run(m.kv, put_many, &m, &m.err), 0);
-  uint64_t used = holt_kv_size_bytes(m.kv);
-  close_kv(&m);
+  uint64_t used = begin_filled(&m);
   assert_int_equal(stat(m.file, &info), 0);
   assert_true((uint64_t)info.st_size > used + HOLT_KV_VALUE_MAX); /* the slack */
   holt_rand_seed(&rand, 11);
@@ -114,11 +120,7 @@ static void test_flipped_bits_do_not_end_the_process(void **state) {
 static void test_a_file_cut_short_does_not_end_the_process(void **state) {
   struct machine m;
   (void)state;
-  begin_as(&m, IN_FOLDER);
-  open_kv(&m);
-  assert_int_equal(holt_kv_run(m.kv, put_many, &m, &m.err), 0);
-  uint64_t used = holt_kv_size_bytes(m.kv);
-  close_kv(&m);
+  uint64_t used = begin_filled(&m);
   for (int i = 8; i > 0; i--) {
     assert_int_equal(truncate(m.file, (off_t)(used * (unsigned)i / 9)), 0);
     int status = read_all_elsewhere(&m);
