@@ -192,6 +192,7 @@ static void on_hello(struct holt_cluster *c, struct holt__neighbour *next, struc
   if (is_news) {
     say_hello(c, next);
     holt__form_tick(c);
+    if (id == c->leader) holt__requests_retry(c); /* what it was asked over the link before may be lost */
   }
 }
 

@@ -16,7 +16,7 @@
 /* What has ended is out of its list before it is freed; the analyser does not see that through the list's
  * ring. NOLINTBEGIN(clang-analyzer-unix.Malloc,clang-analyzer-core.NullDereference) */
 
-enum { BATCH_ENTRIES = 1024, BATCH_BYTES = 1 << 20, ORPHANS_MAX = 4096, WINDOW = 32768 };
+enum { BATCH_ENTRIES = 1024, BATCH_BYTES = 1 << 20, ORPHANS_MAX = 4096, WINDOW = 32768, ASKED_AGAIN = 4 };
 
 void holt__requests_init(struct holt_cluster *c) {
   holt_list_init(&c->ops_open);
@@ -124,9 +124,10 @@ static void propose_own(struct holt_cluster *c, const struct holt_writer *data) 
   propose(c, &entry, 1, 0);
 }
 
+/* Nobody answers these proposals, and one done twice does no harm: asked again until the log says so. */
 static bool is_due(uint64_t *asked_ms, const struct holt_cluster *c) {
   uint64_t now = holt__cluster_now(c);
-  if (*asked_ms != 0 && now < *asked_ms + c->config.election_ms) return false;
+  if (*asked_ms != 0 && now < *asked_ms + c->config.election_ms / ASKED_AGAIN) return false;
   *asked_ms = now;
   return true;
 }

@@ -127,6 +127,7 @@ void holt__raft_broadcast_heartbeat(struct holt_raft *r) {
   r->round++;
   r->round_sent_ms = r->now_ms;
   r->heartbeat_at_ms = r->now_ms + r->options.heartbeat_ms;
+  r->transfer_sent = false; /* what the heir was told may be lost: it is told again */
   if (r->lease_round == 0) {
     r->lease_round = r->round;
     r->lease_sent_ms = r->now_ms;

@@ -175,6 +175,30 @@ static void reads_behind_a_barrier_see_what_was_acknowledged_elsewhere(void **st
   room_free(room);
 }
 
+/* Whatever was under way is lost, also the word that opens the session: it is asked again as soon as the link is back,
+ * long before an election would be due. */
+static void a_link_to_the_leader_that_breaks_holds_calls_up_until_it_is_back(void **state) {
+  (void)state;
+  for (uint64_t seed = 1; seed <= 20; seed++) {
+    struct room *room = room_new(seed);
+    for (int i = 0; i < 3; i++) start(room, i, 3);
+    for (int i = 0; i < 3; i++) ready(room, i, 10000);
+    int leader = leader_of(room), follower = (leader + 1) % 3;
+    for (int round = 0; round < 4; round++) { /* the first opens the session */
+      struct waiting w = {0};
+      begin_set(room, follower, &w, "a", "1", 700);
+      holt_sim_run(room->sim, seed % 4);
+      holt_sim_break(room->sim, room->stations[follower].name, room->stations[leader].name);
+      assert_true(wait(room, &w, 900));
+      if (w.code != 0) fail_msg("seed %d, round %d: %s", (int)seed, round, holt_err_word(w.code));
+      assert_int_equal(leader_of(room), leader);
+      holt_writer_free(&w.answer);
+      holt_sim_run(room->sim, 1000);
+    }
+    room_free(room);
+  }
+}
+
 static void all_die_at_once_and_come_back_with_all_that_was_acknowledged(void **state) {
   (void)state;
   for (uint64_t seed = 1; seed <= 20; seed++) {
@@ -389,6 +413,7 @@ int main(void) {
       cmocka_unit_test(a_minority_acknowledges_nothing),
       cmocka_unit_test(a_fourth_node_joins_and_leaves),
       cmocka_unit_test(a_member_that_was_removed_is_dialled_no_longer),
+      cmocka_unit_test(a_link_to_the_leader_that_breaks_holds_calls_up_until_it_is_back),
       cmocka_unit_test(all_die_at_once_and_come_back_with_all_that_was_acknowledged),
       cmocka_unit_test(a_leader_held_by_its_script_leads_on_and_applies_nothing),
       cmocka_unit_test(applied_waits_for_what_is_committed_here_and_asks_nobody),
