@@ -12,7 +12,7 @@ local CLIENTS = 16 -- on each of two learners
 describe("members that are replaced under load", function()
   nodes.guard(before_each, after_each)
 
-  local members, clients, files, doors
+  local members, clients, files, doors, steps
 
   local function quoted(addresses)
     local list = {}
@@ -42,7 +42,7 @@ describe("members that are replaced under load", function()
   -- `count` voters at ports in a row, and two learners with clients.
   local function start(count, given)
     local port = nodes.free_port_range(count)
-    members, clients, files, doors = {}, {}, {}, {}
+    members, clients, files, doors, steps = {}, {}, {}, {}, {}
     for i = 1, count do
       doors[i] = ("127.0.0.1:%d"):format(port + i - 1)
     end
@@ -64,6 +64,10 @@ describe("members that are replaced under load", function()
       local code = "work = workload.start { node = node, path = %q, origin = %d, clients = %d, timeout = %s } return true"
       client:eval(code:format(files[i], i, CLIENTS, given.patience or 5))
     end
+  end
+
+  local function step(what, member)
+    steps[#steps + 1] = ("%.2f %s %s"):format(clients[1]:eval("return holt.now()"), what, member.name)
   end
 
   local function go_on(count)
@@ -110,8 +114,8 @@ describe("members that are replaced under load", function()
       client:wait_for("work.running == 0", 60)
     end
     for _, client in ipairs(clients) do
-      local codes, problems = client:eval("return work.recorder.codes, work.recorder.problems")
-      assert.same({}, codes, "calls failed")
+      local codes, problems, failed = client:eval("return work.recorder.codes, work.recorder.problems, work.recorder.failed")
+      assert.same({}, codes, ("calls failed:\n%s\nmeanwhile:\n%s"):format(table.concat(failed, "\n"), table.concat(steps, "\n")))
       assert.same({}, problems)
     end
     files[3] = nodes.folder() .. "/last"
@@ -140,6 +144,7 @@ describe("members that are replaced under load", function()
       new:eval("assert(node:ready(30))", 40)
       new:wait_for("node:role() == 'follower' or node:role() == 'leader'")
       go_on(100)
+      step("leave", old)
       old:eval("assert(node:leave(20))", 30)
       replace(old, new)
       assert.equal(0, old:stop())
@@ -157,6 +162,7 @@ describe("members that are replaced under load", function()
   it("by new ones, after the old ones were killed and taken out from the shell: three in memory", function()
     start(3, {})
     for i, old in ipairs(leader_first()) do
+      step("kill", old)
       old:kill()
       go_on(100)
       local rest = {}
@@ -176,17 +182,19 @@ describe("members that are replaced under load", function()
 
   -- An election takes longer here than a call may: so the one that goes has handed over before.
   it("by themselves, started again after SIGTERM: three with folders, none of which is missed as a leader", function()
-    start(3, { is_durable = true, patience = 8, settings = ", election_timeout = 10" })
+    start(3, { is_durable = true, patience = 5.5, settings = ", election_timeout = 6" })
     for _ = 1, 3 do
       for _, member in ipairs(leader_first()) do
         member.lines = {}
         local was_leader = leader() == member
+        step(was_leader and "stop the leader" or "stop", member)
         assert.equal(0, member:stop())
         if was_leader then -- it knew who leads in its place before it went
           local last = member:output():match(".*leader (%w+)")
           assert.is_true(last ~= nil and last ~= member.name, member:output())
         end
         go_on(50)
+        step("start", member)
         member:restart()
         member:eval("assert(node:ready(30))", 40)
         go_on(50)

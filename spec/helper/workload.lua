@@ -22,13 +22,14 @@ end
 ---@class spec.Recorder
 ---@field calls integer Calls that were answered.
 ---@field codes table<string, integer> How often each error came.
+---@field failed string[] When and how the first ones failed.
 local Recorder = {}
 Recorder.__index = Recorder
 
 ---@param path string The file is appended to; one with ".emitter" behind it takes what emitters do.
 ---@param origin integer Of this process and start, no other has it.
 function M.recorder(path, origin)
-  local self = setmetatable({ origin = origin, count = 0, calls = 0, late = 0, codes = {}, problems = {} }, Recorder)
+  local self = setmetatable({ origin = origin, count = 0, calls = 0, late = 0, codes = {}, failed = {}, problems = {} }, Recorder)
   self.file, self.emitter_file = assert(io.open(path, "a")), assert(io.open(path .. ".emitter", "a"))
   self.file:setvbuf("no")
   self.emitter_file:setvbuf("no")
@@ -50,6 +51,9 @@ function Recorder:call(client, kind, key, ...)
 end
 
 function Recorder:told(err)
+  if #self.failed < 50 then
+    table.insert(self.failed, ("%.2f %s: %s"):format(holt.now(), err.code, err.message))
+  end
   self.codes[err.code] = (self.codes[err.code] or 0) + 1
 end
 
