@@ -92,6 +92,25 @@ describe("three processes", function()
     assert.is_true(third:eval("return node:map('m'):set('k', 4, { timeout = 10 })"))
   end)
 
+  it("take nothing while the leader hands over, and say so", function()
+    local setting = "election_timeout = 2" -- so long the leader waits for its heir
+    local _, _, _, list = start { setting, setting, setting }
+    local leader = leader_of(list)
+    local heir = list[1] == leader and list[2] or list[1]
+    heir:pause()
+    leader:eval(("holt.go(function() node:transfer(%q, { timeout = 10 }) end) holt.sleep(0.1)"):format(heir.name))
+    local code, message = leader:eval("local _, err = node:map('m'):set('a', 1, { timeout = 0.2 }) return err.code, err.message")
+    assert.equal("busy", code)
+    assert.equal(
+      "map 'm': too much is under way: the leader took nothing more until the time-out (it may be handing over); "
+        .. "nothing was done, try again",
+      message
+    )
+    heir:resume()
+    heir:wait_for("node:is_leader()")
+    assert.is_true(leader:eval("return node:map('m'):set('a', 1, { timeout = 10 })"))
+  end)
+
   it("share a map: all of its calls, at any member, told on another", function()
     local n1, n2, n3 = start_with("m = node:map('m', { initial = { first = 1 } })")
     n3:eval("assert(m:ready(5)) listen(m, { 'insert', 'update', 'remove', 'clear', 'close' })")

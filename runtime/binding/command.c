@@ -118,6 +118,9 @@ static int fail(lua_State *L, struct lua_node *node, const struct blame *blame, 
   const char *then = "";
   if (code == HOLT_EUNKNOWN)
     then = ": it may have been done, or may yet be; err:outcome(timeout) waits for the answer";
+  if (code == HOLT_EBUSY)
+    then = ": the leader took nothing more until the time-out (it may be handing over); nothing was done, "
+           "try again";
   if (code == HOLT_ETOOLARGE)
     then = ": split it, or raise the option cluster.max_entry_bytes (at most 7 MiB) on all members";
   if ((code == HOLT_EWRONGKIND || code == HOLT_EOPTIONS) && blame->object != NULL)
