@@ -59,6 +59,10 @@ function M.problem(given)
   if problem then
     return "option 'cluster': " .. problem
   end
+  local name = given.name
+  if name and (name == "" or #name > 64 or name:find("\0", 1, true)) then
+    return "option 'cluster': a name has 1 to 64 bytes, none of them zero"
+  end
   if not given.members and not given.join then
     return "option 'cluster' needs members = N (how many nodes begin it), or join = { addresses of members }"
   end
@@ -104,16 +108,49 @@ end
 
 --- What the cluster tells --------------------------------------------------------------------------------------------
 
+-- Runs of one office never overlap: who still holds on to the one before is waited for.
 local function start(node, office)
-  office.task = core.name_task(core.go(office.f), "on_leader", office.f)
+  local before = office.ending
+  office.task = core.name_task(
+    core.go(function()
+      if before then
+        before:wait()
+      end
+      office.f()
+    end),
+    "on_leader",
+    office.f
+  )
   office.node = node
+end
+
+local CANCEL_AGAIN = 1 -- seconds
+
+-- A function that catches `canceled` and goes on is canceled again and again, and named.
+local function insist(node, office, task)
+  local gate = core.gate()
+  office.ending = gate
+  core.go_quiet(function()
+    while true do
+      task:join(CANCEL_AGAIN)
+      if not task:cancel() then
+        break
+      end
+      core.log("warn", ("%s: a function of on_leader goes on although this node does not lead any more; "
+        .. "it caught 'canceled': let that through"):format(node.name))
+    end
+    if office.ending == gate then
+      office.ending = nil
+    end
+    gate:open()
+  end)
 end
 
 local function end_office(office)
   local task = office.task
   office.task = nil
-  if task then
-    task:cancel()
+  if task and task:cancel() then
+    insist(office.node, office, task)
   end
 end
 

@@ -530,6 +530,13 @@ end
 local function settings_problem(settings)
   if settings.data == "" then
     return "option 'data' is an empty text: name a folder, or leave it out to live in memory"
+  elseif settings.name == "" then
+    return "option 'name' is an empty text: name the node, or leave it out for a random one"
+  end
+  for _, option in ipairs({ "name", "channel", "data" }) do
+    if settings[option] and settings[option]:find("\0", 1, true) then
+      return ("option '%s' has a zero byte"):format(option)
+    end
   end
   local is_tcp = settings.transport == nil or settings.transport == "tcp"
   for _, address in ipairs(is_tcp and list_of(settings.advertise) or {}) do

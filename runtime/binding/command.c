@@ -324,6 +324,18 @@ static lua_Integer list_integer(lua_State *L, int index, lua_Integer place) {
   return value;
 }
 
+/* Whether all keys at every fifth place of the list at `index`, from the third on, may be keys; else in
+ * words. */
+static int check_keys(lua_State *L, int index, const struct lua_object *only, struct holt_err *err) {
+  for (lua_Integer i = 1, n = (lua_Integer)lua_rawlen(L, index); i <= n; i += 5) {
+    size_t len = list_bytes(L, index, i + 2).len;
+    if (len > HOLT_KEY_MAX)
+      return holt_err_set(err, HOLT_ETOOLARGE, "%s '%s': the key: it has %zu bytes, at most %d are allowed",
+                          holt_kind_name(only->kind), only->name, len, HOLT_KEY_MAX);
+  }
+  return 0;
+}
+
 /* command(node, timeout, is_silent, boxes, conditions, operations) -> true, done, bytes | false, number of
  * the condition that failed | nil, err. Conditions: { place of the box, type, key, value, revision, … },
  * operations: { place of the box, op, key, value, expected, … }, all as bytes or false. */
@@ -336,13 +348,21 @@ static int l_command(lua_State *L) {
   holt_wait_check(L);
   lua_Integer boxes = (lua_Integer)lua_rawlen(L, 4);
   luaL_argcheck(L, boxes <= HOLT_COMMAND_OBJECTS_MAX, 4, "too many objects in one operation");
+  luaL_argcheck(L, boxes > 0, 4, "an operation needs an object");
   struct lua_object *only = NULL;
+  struct holt_err err;
+  for (lua_Integer i = 1; i <= boxes; i++) {
+    lua_rawgeti(L, 4, i);
+    only = holt__check_object(L, -1);
+    lua_pop(L, 1);
+  }
+  if (check_keys(L, 5, only, &err) != 0 || check_keys(L, 6, only, &err) != 0) return holt_lua_fail(L, &err);
   struct holt_command command;
   node->command.len = 0;
   holt_command_begin(&command, &node->command, is_silent);
   for (lua_Integer i = 1; i <= boxes; i++) {
     lua_rawgeti(L, 4, i);
-    struct lua_object *object = only = holt__check_object(L, -1);
+    struct lua_object *object = holt__check_object(L, -1);
     holt_command_object(&command, object->kind, object->name, object->options);
     lua_pop(L, 1);
   }

@@ -34,12 +34,22 @@ static int l_err_tostring(lua_State *L) {
   return 1;
 }
 
+/* "went wrong: " .. err, in either order: as tostring gives it. */
+static int l_err_concat(lua_State *L) {
+  luaL_tolstring(L, 1, NULL);
+  luaL_tolstring(L, 2, NULL);
+  lua_concat(L, 2);
+  return 1;
+}
+
 void holt_lua_mark_err(lua_State *L) {
   if (lua_rawgetp(L, LUA_REGISTRYINDEX, &err_key) != LUA_TTABLE) {
     lua_pop(L, 1);
-    lua_createtable(L, 0, 2);
+    lua_createtable(L, 0, 3);
     lua_pushcfunction(L, l_err_tostring);
     lua_setfield(L, -2, "__tostring");
+    lua_pushcfunction(L, l_err_concat);
+    lua_setfield(L, -2, "__concat");
     lua_pushliteral(L, "holt.error");
     lua_setfield(L, -2, "__name");
     lua_pushvalue(L, -1);

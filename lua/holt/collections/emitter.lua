@@ -21,6 +21,7 @@ local HAS_RULES = { own = { "boolean" }, linearizable = { "boolean" }, timeout =
 local EVENTS = { "dropped", "close" }
 local SUBJECT = "_holt.emitter.%016x"
 local FRAME_REST = 512 -- bytes of a frame beside the event and the names
+local RUNNING_MAX = 1000 -- listeners of a handle that run at once before events of notify wait
 local ROOM_REST = 256 -- what an event on its way costs beside its own bytes
 
 --- The emitter -------------------------------------------------------------------------------------------------------
@@ -31,7 +32,8 @@ local Emitter = object.class()
 
 local function check_event(method, event)
   if type(event) ~= "string" or event == "" or event:find("\0", 1, true) then
-    error(("emitter:%s: an event is named by a string without zero bytes, got %s"):format(method, tostring(event)), 3)
+    local got = event == "" and "an empty one" or tostring(event)
+    error(("emitter:%s: an event is named by a string without zero bytes, got %s"):format(method, got), 3)
   end
 end
 
@@ -246,12 +248,31 @@ function Emitter:has_subscribers(event, opts)
   return false
 end
 
+-- Wait until few enough listeners run here, for events whose sender waits for none of them: true | nil, err
+local function room_to_run(self, timeout)
+  local deadline = core.now() + timeout
+  while self.running >= RUNNING_MAX and not self.closed do
+    local left = deadline - core.now()
+    if left <= 0 then
+      return errors.fail("busy", ("%d listeners of emitter '%s' run there already"):format(self.running, self.name))
+    end
+    self.calm:shut()
+    self.calm:wait(left)
+  end
+  return true
+end
+
 -- Run the listeners of an event here, each in a task; gives what to wait for.
 local function deliver(self, event, ...)
   local listeners = self.listeners[event] or {}
   local work = { left = #listeners, over = core.gate() }
+  self.running = self.running + #listeners
   local one_less = setmetatable({}, {
     __close = function()
+      self.running = self.running - 1
+      if self.running < RUNNING_MAX then
+        self.calm:open()
+      end
       work.left = work.left - 1
       if work.left == 0 then
         work.over:open()
@@ -411,10 +432,13 @@ function Emitter:notify(event, ...)
   local members = members_of(self.subscriptions, event)
   local deadline = core.now() + self.timeout
   for _, id in ipairs(members) do
-    local room, problem = true, nil
+    local room, problem
     if id == self_id then
-      self.sent = self.sent + 1
-      deliver(self, event, ...)
+      room, problem = room_to_run(self, math.max(0, deadline - core.now()))
+      if room then
+        self.sent = self.sent + 1
+        deliver(self, event, ...)
+      end
     else
       room, problem = outbox_of(self.node, id):take(#bytes + ROOM_REST, math.max(0, deadline - core.now()), true)
     end
@@ -538,6 +562,12 @@ local function handle(node, request)
       if not values[1] then
         error(values[2], 0)
       end
+      if not wants_answer then
+        local room, busy = room_to_run(self, core.event().left or self.timeout)
+        if not room then
+          error(busy, 0)
+        end
+      end
       local work = deliver(self, event, table.unpack(values, 2, values.n))
       if wants_answer then
         finish(work)
@@ -596,6 +626,7 @@ function M.new(node, name, given, level)
   })
   self.listeners, self.metas, self.payloads, self.received, self.sent = {}, {}, payloads, 0, 0
   self.dropped, self.untold = 0, 0
+  self.running, self.calm = 0, core.gate() -- listeners that run now, and the gate that opens when there are few enough
   self.leaving = {} -- gates, by event: see withdraw
   self.subscriptions = subscriptions.new(self, function()
     object.follow(self)

@@ -51,7 +51,7 @@ end
 
 ---The values of those keys that are there, by key.
 function Map:get_all(keys, opts)
-  object.check_table(self, "get_all", keys)
+  object.check_keys(self, "get_all", keys)
   local ok, err = object.prepare(self, "get_all", opts)
   if not ok then
     return nil, err
@@ -139,7 +139,7 @@ end
 
 ---Take several keys out: true and, by key, what was there.
 function Map:remove_all(keys, opts)
-  object.check_table(self, "remove_all", keys)
+  object.check_keys(self, "remove_all", keys)
   local list = {}
   for i, key in ipairs(keys) do
     list[i] = { op = OP.remove, key = key }
@@ -236,7 +236,7 @@ function M.new(node, name, given, level)
     )
   end
   local self = object.new(node, Map, name, { kind = "map", key = key, value = value, events = EVENTS, options = given })
-  object.begin(self, entries(OP.insert, given.initial or {}))
+  object.begin(self, entries(OP.insert, given.initial or {}), level)
   return self
 end
 

@@ -115,7 +115,9 @@ end
 
 ---Misuse is told at the line of the script that called the method.
 function M.check_key(self, method, key)
-  if key == nil or key ~= key then
+  if type(self) ~= "table" or not self.kind then
+    error(("%s is a method: call it with a colon, object:%s(…)"):format(method, method), 3)
+  elseif key == nil or key ~= key then
     error(("%s:%s: the key is %s"):format(self.kind, method, key == nil and "nil" or "not a number (NaN)"), 3)
   end
 end
@@ -126,9 +128,32 @@ function M.check_value(self, method, value, what)
   end
 end
 
-function M.check_table(self, method, given)
+function M.check_table(self, method, given, level)
   if type(given) ~= "table" then
-    error(("%s:%s: expected a table, got %s"):format(self.kind, method, type(given)), 3)
+    error(("%s:%s: expected a table, got %s"):format(self.kind, method, type(given)), level or 3)
+  end
+end
+
+---A list of keys is a list, none of them nil or NaN.
+function M.check_keys(self, method, keys)
+  if type(keys) ~= "table" then
+    error(("%s:%s: expected a list of keys, got %s"):format(self.kind, method, type(keys)), 3)
+  end
+  local count, most = 0, 0
+  for place in pairs(keys) do
+    if math.type(place) ~= "integer" or place < 1 then
+      local text = "%s:%s: expected a list of keys, { 'a', 'b' }, but it has the key %s"
+      error(text:format(self.kind, method, tostring(place)), 3)
+    end
+    count, most = count + 1, math.max(most, place)
+  end
+  if count ~= most then
+    error(("%s:%s: a key in the list is nil"):format(self.kind, method), 3)
+  end
+  for place, key in ipairs(keys) do
+    if key ~= key then
+      error(("%s:%s: key %d is not a number (NaN)"):format(self.kind, method, place), 3)
+    end
   end
 end
 
@@ -214,51 +239,100 @@ local function shaped(err, shape)
   return nil, err
 end
 
----Several operations on this object in one step, or in a few when they are many: { op, key, value, box } each.
+-- Key and value of each operation as bytes, or nil and why not: before the first is sent, so that nothing is done then.
+local function encoded(self, list)
+  local box, keys, values = self[1], {}, {}
+  for i, item in ipairs(list) do
+    local key, value, err = false, false, nil
+    if item.key ~= nil then
+      key, err = core.object_encode(box, item.key, true)
+    end
+    if item.value ~= nil and key ~= nil then
+      value, err = core.object_encode(item.box or box, item.value)
+    end
+    if key == nil or value == nil then
+      return nil, err
+    end
+    keys[i], values[i] = key, value
+  end
+  return keys, values
+end
+
+-- A later step was not done: say how many operations were, for these stay.
+local function partly(err, count, total)
+  if count > 0 then
+    err.done = count
+    err.message = ("%s (%d of %d were done before, and stay)"):format(err.message, count, total)
+  end
+  return nil, err
+end
+
+---Several operations on this object in one step, or in a few when they are many: { op, key, value, box } each. When a later
+---step fails, err.done says how many of them were done.
 ---@param list table[]
 ---@param timeout number
 ---@param shape fun(done: boolean[], bytes: (string|false)[], list: table[]): ... What the answers come to.
 function M.run(self, list, timeout, shape, is_silent, is_whole)
-  local box, deadline = self[1], core.now() + timeout
-  local all_done, all_bytes, first = {}, {}, 1
-  repeat
-    local ops, bytes, last = {}, 0, first - 1
-    while last < #list and (is_whole or bytes < self.batch_bytes) do
-      local item = list[last + 1]
-      local key, value, err = false, false
-      if item.key ~= nil then
-        key, err = core.object_encode(box, item.key, true)
-        if not key then
-          return nil, err
+  local keys, values = encoded(self, list)
+  if not keys then
+    return nil, values
+  end
+  local all_done, all_bytes, boxes = {}, {}, { self[1] }
+  local go_on -- from that operation on
+
+  local function take(first, last, done, answers)
+    for i = first, last do
+      all_done[i], all_bytes[i] = done[i - first + 1], answers[i - first + 1]
+    end
+  end
+
+  local function failed(err, first, last)
+    local ask = err.outcome
+    if ask then
+      err.outcome = function(of, seconds)
+        local deadline = core.now() + (seconds or self.timeout)
+        local ok, done, answers = ask(of, seconds)
+        if not ok then
+          return partly(done, first - 1, #list)
         end
-      end
-      if item.value ~= nil then
-        value, err = core.object_encode(item.box or box, item.value)
-        if not value then
-          return nil, err
+        take(first, last, done, answers)
+        if last == #list then
+          return shape(all_done, all_bytes, list)
         end
+        return go_on(last + 1, deadline)
       end
-      bytes = bytes + #(key or "") + #(value or "") + 8
-      if not is_whole and bytes > self.batch_bytes and last >= first then
-        break
+    end
+    return partly(err, first - 1, #list)
+  end
+
+  function go_on(first, deadline)
+    repeat
+      local left = math.max(0, deadline - core.now())
+      if first > 1 and left == 0 then
+        return partly(errors.new("timeout", ("%s '%s': timed out"):format(self.kind, self.name)), first - 1, #list)
       end
-      last = last + 1
-      local n = #ops
-      ops[n + 1], ops[n + 2], ops[n + 3], ops[n + 4], ops[n + 5] = 1, item.op, key, value, false
-    end
-    local left = math.max(0, deadline - core.now())
-    local ok, done, answers = core.command(self.node, left, is_silent or false, { box }, {}, ops)
-    if not ok then
-      return shaped(done, function(given_done, given_bytes)
-        return shape(given_done, given_bytes, list)
-      end)
-    end
-    for i = 1, last - first + 1 do
-      all_done[first + i - 1], all_bytes[first + i - 1] = done[i], answers[i]
-    end
-    first = last + 1
-  until first > #list
-  return shape(all_done, all_bytes, list)
+      local ops, bytes, last = {}, 0, first - 1
+      while last < #list and (is_whole or bytes < self.batch_bytes) do
+        local key, value = keys[last + 1], values[last + 1]
+        bytes = bytes + #(key or "") + #(value or "") + 8
+        if not is_whole and bytes > self.batch_bytes and last >= first then
+          break
+        end
+        last = last + 1
+        local n = #ops
+        ops[n + 1], ops[n + 2], ops[n + 3], ops[n + 4], ops[n + 5] = 1, list[last].op, key, value, false
+      end
+      local ok, done, answers = core.command(self.node, left, is_silent or false, boxes, {}, ops)
+      if not ok then
+        return failed(done, first, last)
+      end
+      take(first, last, done, answers)
+      first = last + 1
+    until first > #list
+    return shape(all_done, all_bytes, list)
+  end
+
+  return go_on(1, core.now() + timeout)
 end
 
 ---The value that an answer holds; nil when there is none.
@@ -334,22 +408,36 @@ function M.compare_and(self, box, op, key, value, expected, timeout)
   return errors.fail("contended", ("%s '%s': others changed it each time before the deadline"):format(self.kind, self.name))
 end
 
----Put `list` in where nothing is, once the node is ready: the option `initial`.
-function M.begin(self, list)
+-- What trying again does not mend.
+local LASTING = { codec = true, too_large = true, wrong_kind = true, option_conflict = true }
+
+---Put `list` in where nothing is, once the node is ready: the option `initial`. What cannot be encoded is misuse.
+---@param level integer
+function M.begin(self, list, level)
   self.begun = core.gate()
   if #list == 0 then
     self.begun:open()
     return
   end
+  local good, problem = encoded(self, list)
+  if not good then
+    self:close()
+    error(("node:%s: option 'initial': %s"):format(self.kind, problem.message), level + 1)
+  end
   core.go_quiet(function()
     repeat
-      local ok = core.cluster_wait(self.node, "ready", 60) and M.run(self, list, self.timeout, function()
-        return true
-      end)
-      if not ok then
+      local ok, err = core.cluster_wait(self.node, "ready", 60)
+      if ok then
+        ok, err = M.run(self, list, self.timeout, function()
+          return true
+        end)
+      end
+      if not ok and LASTING[err.code] then
+        self.not_begun = err
+      elseif not ok then
         core.sleep(0.1)
       end
-    until ok or self.closed or not self.node:is_open()
+    until ok or self.not_begun or self.closed or not self.node:is_open()
     self.begun:open()
   end)
 end
@@ -359,6 +447,9 @@ end
 ---Wait until the state is taken over from the others, and what `initial` says is in.
 ---@param timeout? number
 function Object:ready(timeout)
+  if timeout ~= nil and (type(timeout) ~= "number" or timeout < 0 or timeout ~= timeout) then
+    error(("%s:ready: the timeout must be a number of seconds, got %s"):format(self.kind, tostring(timeout)), 2)
+  end
   timeout = timeout or self.timeout
   if self.closed then
     return errors.fail("closed", ("this handle of %s '%s' is closed"):format(self.kind, self.name))
@@ -370,6 +461,9 @@ function Object:ready(timeout)
   end
   if ok and self.begun then
     ok, err = self.begun:wait(math.max(0, deadline - core.now()))
+  end
+  if ok and self.not_begun then
+    ok, err = nil, self.not_begun
   end
   if ok then
     ok, err = core.object_size(self[1]) -- an object of another kind may have this name

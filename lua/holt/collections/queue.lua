@@ -56,13 +56,29 @@ end
 
 Queue.__close = Queue.close
 
--- Wait until something was added since `seen`, or `rest` seconds are over.
-local function wait_for_more(self, seen, rest)
-  if self.adds ~= seen then
-    return
+-- Whether there are items that no other task of this handle is about to take: so that of many that wait for an item only
+-- as many ask the cluster as there are items. Where nobody can tell, yes.
+local function has_more(self)
+  return (core.object_size(self[1]) or math.huge) > self.taking
+end
+
+-- Wait until there may be an item, or until `deadline`.
+local function wait_for_more(self, deadline)
+  while not has_more(self) and not self.closed do
+    local rest = deadline - core.now()
+    if rest <= 0 then
+      return
+    end
+    self.more:shut()
+    self.more:wait(rest)
   end
-  self.more:shut()
-  self.more:wait(rest)
+end
+
+-- Take the first item; others that wait may try when there is more than is being taken.
+local function take(self, timeout)
+  self.taking = self.taking + 1
+  local ending <close> = self.taken -- luacheck: ignore 211
+  return write(self[1], OP.pop, timeout)
 end
 
 ---Take the first item: it, or nil when there is none. `{ wait = seconds }` waits for one.
@@ -77,8 +93,12 @@ function Queue:pop(opts)
   end
   local deadline = wait > 0 and core.now() + wait or 0
   while true do
-    local seen = self.adds
-    local done, item = write(self[1], OP.pop, timeout)
+    local done, item
+    if wait > 0 then
+      done, item = take(self, timeout)
+    else
+      done, item = write(self[1], OP.pop, timeout)
+    end
     if done == nil then
       local err = item
       local ask = err.outcome
@@ -95,11 +115,10 @@ function Queue:pop(opts)
     elseif done then
       return item
     end
-    local rest = deadline - core.now()
-    if rest <= 0 then
+    if core.now() >= deadline then
       return nil
     end
-    wait_for_more(self, seen, rest)
+    wait_for_more(self, deadline)
   end
 end
 
@@ -169,7 +188,6 @@ function Queue.internal.changed(self, type, _, old, new, count, bytes, is_last)
     events:miss(type == "resync" and count or nil)
   end
   if type ~= "remove" and type ~= "clear" then
-    self.adds = self.adds + 1
     self.more:open()
   end
 end
@@ -200,7 +218,14 @@ function M.new(node, name, given, level)
     events = EVENTS,
     options = given,
   })
-  self.adds, self.more = 0, core.gate()
+  self.more = core.gate()
+  self.taking = 0 -- tasks that wait for an item and ask the cluster for one now
+  self.taken = setmetatable({}, { __close = function()
+    self.taking = self.taking - 1
+    if has_more(self) then
+      self.more:open()
+    end
+  end })
   return self
 end
 

@@ -37,7 +37,7 @@ local function check_field(method, field)
 end
 
 local function check_fields(self, method, given, what)
-  object.check_table(self, method, given)
+  object.check_table(self, method, given, 4)
   for field in pairs(given) do
     if type(field) ~= "string" then
       error(("record:%s: %s must have strings as keys, got a %s"):format(method, what or "the table", type(field)), 3)
@@ -305,7 +305,7 @@ function M.new(node, name, given, level)
       error("node:record: option 'initial' is a table of named fields", level)
     end
   end
-  object.begin(self, fields_of(self, OP.insert, initial))
+  object.begin(self, fields_of(self, OP.insert, initial), level)
   return self
 end
 

@@ -12,6 +12,7 @@ local M = {}
 local OP, IF = object.OP, object.IF
 local RULES = { timeout = { "seconds" } }
 local GONE = {}
+local OBJECTS_MAX = 255 -- as in runtime/collections/collections.h
 
 ---@class holt.Txn
 local Txn = {}
@@ -38,6 +39,9 @@ local function draft_of(self, handle, method, kinds, level)
     local size, revision = core.object_size(handle[1])
     if not size then
       error(revision, 0)
+    end
+    if #self.boxes == OBJECTS_MAX then
+      error(("t:%s: a transaction takes at most %d objects; make several of it"):format(method, OBJECTS_MAX), level)
     end
     self.boxes[#self.boxes + 1] = handle[1]
     draft = { handle = handle, place = #self.boxes, values = {}, revision = revision, is_read = {} }
@@ -88,8 +92,10 @@ end
 -- What is under a key, the draft's own writes included.
 local function look(self, draft, key, key_bytes)
   local value = draft.values[key_bytes]
-  if value ~= nil then
-    return value ~= GONE and value.value or nil
+  if value == GONE then
+    return nil
+  elseif value ~= nil then
+    return value.value
   elseif draft.is_cleared then
     return nil
   end

@@ -198,7 +198,7 @@ function Map:remove(key, options) end
 ---@return any found Or the error.
 function Map:remove_if(key, expected, options) end
 
----True and, by key, what was there.
+---True and, by key, what was there. In steps of max_batch_bytes: when a later one fails, err.done entries were done and stay.
 ---@param entries table
 ---@param options? { timeout?: number }
 ---@return true|nil done
@@ -295,7 +295,7 @@ function Map:import(given, options) end
 ---@field existed boolean
 local Queue = {}
 
----Append items, all in one step.
+---Append items, all in one step. It takes no options: a table at the end is an item, too.
 ---@param ... any
 ---@return true|nil ok
 ---@return holt.Error? err no_quorum, unknown, timeout, closed, codec, wrong_kind, option_conflict, too_large
