@@ -11,6 +11,7 @@ local M = {}
 ---@field hint? string What to try next, where the message does not say it.
 ---@field node? string The node that failed, when it was not this one.
 ---@field cause? any What was behind it.
+---@field done? integer Of a bulk write in several steps: so many entries were done before one failed, and stay.
 ---@field traceback? string Where a task raised it.
 
 ---Make an error table.
