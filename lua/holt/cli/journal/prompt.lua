@@ -9,7 +9,7 @@ local M = {}
 
 local PROMPT, MORE = "> ", ">> "
 local KILL_LINE = "\21" -- Ctrl-U
-local CUT_SECONDS = 0.5 -- Ctrl-C hit more than once at what holds the loop
+local CUT_SECONDS = 0.5 -- Ctrl-C hit more than once means what ran, not the prompt that follows
 local LOG_METHODS = { "emit(", "on(", "once(", "off(", "read {", "get(", "heads()", "stats()", "verify()", "cursor(", "events:on(", "id" }
 local NODE_METHODS = { "connect(", "listen(", "peers()", "status()", "events:on(" }
 
@@ -126,9 +126,7 @@ local function run_chunk(chunk, is_expression, state)
   say_failures(results, state)
   if not results[1] and errors.is(results[2]) and results[2].code == "canceled" then
     state.say("interrupted")
-    if not state.is_canceled then -- it held the loop: Ctrl-C is told only now
-      state.cut_at = core.now()
-    end
+    state.cut_at, state.is_owed = core.now(), not state.is_canceled -- what held the loop: Ctrl-C is told only now
   elseif not results[1] then
     state.say(tostring(results[2]))
   elseif is_expression then
@@ -161,8 +159,9 @@ end
 
 -- Ctrl-C ends what runs; else it drops what is typed; on an empty line it ends the program.
 local function on_interrupt(state, leave)
-  if state.cut_at and core.now() - state.cut_at < CUT_SECONDS then
-    return -- meant what ran
+  local is_late = state.cut_at and core.now() - state.cut_at < CUT_SECONDS
+  if is_late and (state.is_owed or not state.task) then
+    state.is_owed = false -- it meant what ran
   elseif state.task then
     state.is_canceled = true
     state.task:cancel()
