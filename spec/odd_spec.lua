@@ -288,4 +288,56 @@ describe("odd use of", function()
       assert.equal(1, most)
     end)
   end)
+
+  describe("a restart", function()
+    local files = require("spec.helper.nodes")
+    local function start(folder, more)
+      local settings = { name = "spec", members = 1, election_timeout = 0.2, heartbeat = 0.02 }
+      for name, value in pairs(more or {}) do
+        settings[name] = value
+      end
+      local started = cluster.node({ name = "again", listen = "odd-again", data = folder, cluster = settings })
+      return started
+    end
+
+    it("tells listeners that were there before `ready` what it catches up with, later ones only what is new", function()
+      local folder, told = files.folder() .. "/d", {}
+      local first = start(folder)
+      assert(first:ready(10))
+      assert(first:map("mail"):set("old", 1))
+      first:close()
+      local second = start(folder)
+      local mail = second:map("mail")
+      mail:on("insert", function(key)
+        told[#told + 1] = "early " .. key
+      end)
+      assert(mail:ready(10))
+      mail:on("insert", function(key)
+        told[#told + 1] = "late " .. key
+      end)
+      assert(mail:set("new", 1))
+      eventually("all is told", function()
+        return #told >= 3
+      end)
+      table.sort(told)
+      assert.same({ "early new", "early old", "late new" }, told)
+    end)
+
+    it("with voter = false of a member that votes says that this has no effect, and what to do", function()
+      local folder, told = files.folder() .. "/d", nil
+      local first = start(folder)
+      assert(first:ready(10))
+      first:close()
+      local second = start(folder, { voter = false })
+      second.events:on("error", function(err)
+        told = err
+      end)
+      assert(second:ready(10))
+      eventually("it is told", function()
+        return told
+      end)
+      assert.equal("invalid", told.code)
+      assert.matches("voter = false has no effect: 'again' is a member that votes; take it out", told.message, 1, true)
+    end)
+  end)
 end)

@@ -47,6 +47,10 @@ describe("the shell", function()
     assert.equal(0, (shell(node, "set", "stock", "7", "x", "--json-key")))
     assert.equal("x", node:eval("return node:map('stock'):get(7)"))
     assert.same({ 1, "", "holt: 'stock' has nothing under plum" }, { shell(node, "get", "stock", "plum") })
+    assert.same(
+      { 1, "", "holt: 'stock' has nothing under the text '7'; is the key no text? give --json-key" },
+      { shell(node, "get", "stock", "7") }
+    )
     assert.equal("7\npear\napple", select(2, shell(node, "keys", "stock")))
     assert.same({ 0, "", "" }, { shell(node, "push", "jobs", "a", "[1]") })
     assert.same({ 0, "a", "" }, { shell(node, "get", "jobs") })

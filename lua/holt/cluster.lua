@@ -102,6 +102,7 @@ function M.attach(node, settings)
     request_timeout = settings.request_timeout or REQUEST_TIMEOUT,
     codecs = settings.codecs or {},
     is_member = settings.cluster ~= nil,
+    voter = settings.cluster and settings.cluster.voter,
     heartbeat = settings.cluster and settings.cluster.heartbeat or HEARTBEAT,
   }
 end
@@ -154,6 +155,20 @@ local function end_office(office)
   end
 end
 
+local function complain(node, name, err)
+  if not node.events:fire(name, err) then
+    core.log("warn", ("%s: %s"):format(node.name, tostring(err)))
+  end
+end
+
+-- A member that votes was started again with voter = false, which it cannot become by itself.
+local function look_at_vote(node)
+  if node.cluster_settings.voter == false and node:role() ~= "learner" then
+    local text = "voter = false has no effect: '%s' is a member that votes; take it out (holt member remove %s): it joins anew without"
+    complain(node, "error", errors.new("invalid", text:format(node.name, node.name)))
+  end
+end
+
 M.tells = {}
 
 function M.tells.state(node, _, told)
@@ -179,6 +194,7 @@ function M.tells.joined(node)
   if node.emitter_id then
     require("holt.collections.emitter").serve(node)
   end
+  look_at_vote(node)
   node.events:fire("joined")
 end
 
@@ -204,12 +220,6 @@ end
 for _, name in ipairs({ "term", "commit", "snapshot" }) do
   M.tells[name] = function(node, _, told)
     node.events:fire(name, told.number)
-  end
-end
-
-local function complain(node, name, err)
-  if not node.events:fire(name, err) then
-    core.log("warn", ("%s: %s"):format(node.name, tostring(err)))
   end
 end
 

@@ -69,8 +69,12 @@ int holt_dir_run(struct holt_dir *dir, const struct holt_file_op *ops, size_t co
   int rc = dir->ops->run(dir, ops, count, &failed);
   if (rc == 0) return 0;
   const char *name = ops[failed].name == NULL ? "" : ops[failed].name;
-  return holt_err_set(err, rc, "cannot %s %s%s%s: %s", op_word(ops[failed].type), dir->path,
-                      name[0] == '\0' ? "" : "/", name, holt_err_text(rc));
+  const char *then =
+      rc == HOLT_EPERMISSION
+          ? ", or the disk is read-only; make it writable for this user, or give another folder"
+          : "";
+  return holt_err_set(err, rc, "cannot %s %s%s%s: %s%s", op_word(ops[failed].type), dir->path,
+                      name[0] == '\0' ? "" : "/", name, holt_err_text(rc), then);
 }
 
 /* --- Jobs ----------------------------------------------------------------------------------------- */

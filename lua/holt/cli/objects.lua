@@ -145,7 +145,11 @@ M.get = {
     if not answer then
       return code
     end
-    return show_found(values, answer, ("'%s' has nothing under %s"):format(arguments[1], arguments[2] or "its head"))
+    local missing = ("'%s' has nothing under %s"):format(arguments[1], arguments[2] or "its head")
+    if key == arguments[2] and key and type(value_of(key)) ~= "string" then
+      missing = ("'%s' has nothing under the text '%s'; is the key no text? give --json-key"):format(arguments[1], key)
+    end
+    return show_found(values, answer, missing)
   end,
 }
 
