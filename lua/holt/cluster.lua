@@ -129,7 +129,7 @@ local CANCEL_AGAIN = 1 -- seconds
 
 -- A function that catches `canceled` and goes on is canceled again and again, and named.
 local function insist(node, office, task)
-  local gate = core.gate()
+  local before, gate = office.ending, core.gate()
   office.ending = gate
   core.go_quiet(function()
     while true do
@@ -139,6 +139,9 @@ local function insist(node, office, task)
       end
       core.log("warn", ("%s: a function of on_leader goes on although this node does not lead any more; "
         .. "it caught 'canceled': let that through"):format(node.name))
+    end
+    if before then
+      before:wait() -- this one may only have waited for it
     end
     if office.ending == gate then
       office.ending = nil
