@@ -175,8 +175,8 @@ static void reads_behind_a_barrier_see_what_was_acknowledged_elsewhere(void **st
   room_free(room);
 }
 
-/* Whatever was under way is lost, also the word that opens the session: it is asked again as soon as the link is back,
- * long before an election would be due. */
+/* Whatever was under way is lost, also the word that opens the session: it is asked again as soon as the link
+ * is back, long before an election would be due. */
 static void a_link_to_the_leader_that_breaks_holds_calls_up_until_it_is_back(void **state) {
   (void)state;
   for (uint64_t seed = 1; seed <= 20; seed++) {
