@@ -314,10 +314,9 @@ int holt__cluster_end(struct holt_cluster *c);
  */
 
 void holt__requests_init(struct holt_cluster *c);
-void holt__requests_turn(struct holt_cluster *c); /* propose and ask what waits */
-void holt__requests_tick(struct holt_cluster *c); /* deadlines, retries */
-void holt__requests_retry(
-    struct holt_cluster *c); /* the leader is another one, or linked again: ask all again */
+void holt__requests_turn(struct holt_cluster *c);  /* propose and ask what waits */
+void holt__requests_tick(struct holt_cluster *c);  /* deadlines, retries */
+void holt__requests_retry(struct holt_cluster *c); /* another leader, or linked again: ask all again */
 void holt__requests_done(struct holt_cluster *c, const struct holt_raft_done *done);
 void holt__requests_applied(struct holt_cluster *c, const struct holt_raft_entry *entry,
                             const struct holt__applied *applied);
