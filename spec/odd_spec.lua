@@ -73,6 +73,29 @@ describe("odd use of", function()
       end
     end)
 
+    it("asked for again and again with equal options are one handle", function()
+      local first = node:map("same", { initial = { a = 1, list = { 1, 2 } }, request_timeout = 3 })
+      assert.equal(first, node:map("same", { initial = { a = 1, list = { 1, 2 } }, request_timeout = 3 }))
+      assert.equal(first, node:map("same"))
+      assert.equal(node:record("r", { codecs = { logo = "raw" } }), node:record("r", { codecs = { logo = "raw" } }))
+      assert.not_equal(first, node:map("same", { initial = { a = 1, list = { 1, 3 } }, request_timeout = 3 }))
+    end)
+
+    it("whose values cannot be decoded are not exported, with an error", function()
+      local map = node:map("sealed", {
+        codec = {
+          encode = tostring,
+          decode = function()
+            error("lost the key")
+          end,
+        },
+      })
+      assert(map:set("a", 1))
+      local copy, err = map:export()
+      assert.is_nil(copy)
+      assert.equal("codec", err.code)
+    end)
+
     it("a dot in place of a colon is told", function()
       local map = node:map("dots")
       assert.matches("call it with a colon", misuse(map.get, "apple"))

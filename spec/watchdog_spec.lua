@@ -202,6 +202,42 @@ describe("a script that never returns", function()
     assert.match("closed", n:output("stdout"))
   end)
 
+  it("and gave way once as the process was to end: it ends by an error all the same", function()
+    local program = nodes.holt("run", nodes.write("late.lua", ([[
+      local holt = require "holt"
+      local first, second = holt.node {}, holt.node {} -- which are closed one after the other
+      second.close = function() holt.sleep(3600) end   -- an end that takes its time
+      print "begun"
+      while first:is_open() do holt.sleep(0.001) end
+      while true do BODY end
+    ]]):gsub("BODY", BODY)), "--control=none")
+    program:wait_output("begun")
+    assert.equal(1, program:stop())
+    assert.match("late%.lua:6: ended by SIGTERM, for it held the loop", program:output("stderr"))
+  end)
+
+  for what, call in pairs({
+    ["pops"] = "q:pop { wait = 1 }",
+    ["writes"] = "m:set('k', 1)",
+    ["writes many"] = "m:set_all { a = 1 }",
+    ["transactions"] = "node:txn(function(t) t:set(m, 'k', 1) end)",
+    ["waits for readiness"] = "node:ready(1)",
+  }) do
+    it("for it " .. what .. " whatever the answer is, ends with 0: a closed node gives way", function()
+      local program = nodes.holt("run", nodes.write("loop.lua", ([[
+        local holt = require "holt"
+        node = holt.node { name = "n1", cluster = { members = 1, election_timeout = 0.1, heartbeat = 0.01 } }
+        assert(node:ready(10))
+        local q, m = node:queue("q"), node:map("m")
+        print "begun"
+        while true do CALL end
+      ]]):gsub("CALL", call)), "--control=none")
+      program:wait_output("begun")
+      assert.equal(0, program:stop(), program:output("stderr"))
+      assert.equal("", program:output("stderr"))
+    end)
+  end
+
   it("and catches every error: the process ends all the same", function()
     local program = nodes.holt("run", nodes.write("stubborn.lua", ([[
       print "begun"

@@ -472,11 +472,19 @@ M.Office.__close = M.Office.close
 
 --- Shared objects ----------------------------------------------------------------------------------------------------
 
--- Whether two tables of options ask for the same, at a glance.
-local function is_alike(a, b)
+-- Whether two tables of options ask for the same. Codecs and functions do when they are the same ones.
+local function is_alike(a, b, depth)
   for key, value in pairs(a) do
-    if b[key] ~= value then
-      return false
+    local other = b[key]
+    if value ~= other then
+      local are_tables = type(value) == "table" and type(other) == "table"
+      if key == "initial" and depth == 0 then
+        if not are_tables or not require("holt.collections.codecs").same(value, other) then
+          return false
+        end
+      elseif not (key == "codecs" and depth == 0 and are_tables and is_alike(value, other, 1)) then
+        return false
+      end
     end
   end
   for key in pairs(b) do
@@ -495,7 +503,7 @@ local function open(self, kind, name, given)
   local id = kind .. "\0" .. name
   local list = self.objects_open[id] or {}
   for i = #list, 1, -1 do
-    if given == nil or (type(given) == "table" and is_alike(given, list[i].given)) then
+    if given == nil or (type(given) == "table" and is_alike(given, list[i].given, 0)) then
       return list[i]
     end
   end

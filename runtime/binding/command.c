@@ -5,6 +5,8 @@
  * - Refused by the objects (another kind, other options): nil, err in words.
  * - Not done, for certain (no quorum, too large, closed): nil, err.
  * - Unknown: nil, err, and err:outcome(timeout) waits for the answer under the same identity.
+ * - Refused at once, for the node or the handle is closed: nil, err too, but other tasks run first: a loop
+ * around such a call must not hold up the end of the process.
  * - The task is canceled: nobody waits any more; it may be done all the same.
  * - The node closes: nil, closed. */
 #include <stdio.h>
@@ -34,6 +36,7 @@ struct cluster_call {
   enum shape shape;
   int code;
   uint64_t number;
+  struct holt_err *refusal; /* owned: the call was refused in these words; NULL: it was not */
   struct holt_writer answer;
 };
 
@@ -44,6 +47,7 @@ static void call_free(struct cluster_call *call) {
   if (call->object != NULL) holt__object_release(call->object);
   holt__node_release(call->node);
   holt_writer_free(&call->answer);
+  free(call->refusal);
   free(call);
 }
 
@@ -212,6 +216,11 @@ static struct holt_buf take_answer(lua_State *L, struct cluster_call *call) {
 /* Place 1 of the stack is the box of the object, or the node's table. */
 static int call_finish(lua_State *L, struct holt_wait *wait) {
   struct cluster_call *call = HOLT_CONTAINER(wait, struct cluster_call, wait);
+  if (call->refusal != NULL) {
+    struct holt_err refusal = *call->refusal;
+    call_free(call);
+    return holt_lua_fail(L, &refusal);
+  }
   struct blame blame = {.what = call->what, .object = call->object};
   struct lua_node *node = call->node;
   int code = call->code;
@@ -249,6 +258,20 @@ static int park(lua_State *L, struct cluster_call *call) {
   return holt_wait_park(L, &call->wait);
 }
 
+/* nil, err, once other tasks have run. Place 1 is what keeps the node alive. */
+static int refuse(lua_State *L, struct lua_node *node, const struct holt_err *err) {
+  if (!holt_wait_is_possible(L)) return holt_lua_fail(L, err);
+  holt_wait_check(L);
+  struct cluster_call *call = call_new(node, NULL, "", SHAPE_NOTHING);
+  call->is_open = false;
+  holt_list_remove(&call->node_list); /* nobody else ends it */
+  call->refusal = holt_alloc(sizeof *call->refusal);
+  *call->refusal = *err;
+  holt_wait_init(&call->wait, L, call_finish, call_cancel);
+  holt_wait_wake(&call->wait);
+  return holt_wait_park(L, &call->wait);
+}
+
 /* outcome(err, timeout): upvalues as fail_unknown pushes them */
 static int l_outcome(lua_State *L) {
   uint64_t timeout_ms = lua_isnoneornil(L, 2) ? 5000 : holt_lua_check_seconds(L, 2);
@@ -259,7 +282,7 @@ static int l_outcome(lua_State *L) {
   struct lua_node *node = is_object ? object->node : holt__node_of(L, 1);
   struct holt_err err;
   struct holt_cluster *cluster = holt__open_cluster(node, &err);
-  if (cluster == NULL) return holt_lua_fail(L, &err);
+  if (cluster == NULL) return refuse(L, node, &err);
   holt_wait_check(L);
   struct cluster_call *call =
       call_new(node, object, "outcome", (enum shape)lua_tointeger(L, lua_upvalueindex(3)));
@@ -273,7 +296,7 @@ static int submit(lua_State *L, struct lua_node *node, struct lua_object *object
                   enum shape shape) {
   struct holt_err err;
   struct holt_cluster *cluster = holt__open_cluster(node, &err);
-  if (cluster == NULL) return holt_lua_fail(L, &err);
+  if (cluster == NULL) return refuse(L, node, &err);
   struct cluster_call *call = call_new(node, object, "this operation", shape);
   holt_cluster_submit(cluster, &call->request, holt_buf(node->command.data, node->command.len), timeout_ms);
   return park(L, call);
@@ -297,8 +320,9 @@ static int l_object_write(lua_State *L) {
   if (has_key) rc = holt__key_bytes(L, object, 4, &node->parts[0], &key, &err);
   if (rc == 0 && has_value) rc = holt__value_bytes(L, object, 5, &node->parts[1], &value, &err);
   if (rc == 0 && has_expected) rc = holt__value_bytes(L, object, 6, &node->parts[2], &expected, &err);
-  if (rc == 0 && object->is_closed) rc = holt__object_find(object, &(struct holt_object *){NULL}, &err);
   if (rc != 0) return holt_lua_fail(L, &err);
+  if (object->is_closed && holt__object_find(object, &(struct holt_object *){NULL}, &err) != 0)
+    return refuse(L, node, &err);
   struct holt_command command;
   node->command.len = 0;
   holt_command_begin(&command, &node->command, false);
@@ -394,7 +418,7 @@ static int l_cluster_wait(lua_State *L) {
   const char *name = luaL_optstring(L, 4, NULL);
   struct holt_err err;
   struct holt_cluster *cluster = holt__open_cluster(node, &err);
-  if (cluster == NULL) return holt_lua_fail(L, &err);
+  if (cluster == NULL) return refuse(L, node, &err);
   holt_wait_check(L);
   static const char *const subjects[] = {"ready",  "a linearizable read", "leave", "transfer", "remove",
                                          "applied"};

@@ -42,8 +42,9 @@ struct holt__watch {
   struct holt_script_source source;
   uint64_t told_ns; /* to be told: how long it took */
   struct holt_watch_counts counts;
-  const char *why; /* somebody wants the process to end */
-  unsigned asked;  /* how often */
+  const char *why;    /* somebody wants the process to end */
+  const char *ending; /* the same, once the script was told of it: it ends now */
+  unsigned asked;     /* how often */
   uint64_t asked_ns;
   bool was_interrupted;
 };

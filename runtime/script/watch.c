@@ -84,21 +84,21 @@ static void warn(struct holt_script *script, lua_State *L, uint64_t held_ns) {
       watch->where, (double)held_ns / 1e9);
 }
 
-/* Somebody wants the process to end, and this does not let it. May raise. */
-static void interrupt(struct holt_script *script, lua_State *L) {
-  struct holt__watch *watch = &script->watch;
-  uint64_t waited_ns = holt_env_clock_ns(script->env) - watch->asked_ns;
-  if (watch->asked < 2 && waited_ns < GRACE_NS) return;
+/* Somebody wants the process to end (`why`), has asked so often, and this has not let it for so long. May
+ * raise. */
+static void interrupt(struct holt_script *script, lua_State *L, const char *why, unsigned asked,
+                      uint64_t waited_ns) {
+  if (asked < 2 && waited_ns < GRACE_NS) return;
   char where[128];
   find_where(L, where);
-  if (watch->asked > 2 || waited_ns >= FINAL_NS) {
-    holt_log(HOLT_LOG_ERROR, "%s: %s holds the loop and catches every error: the process ends here",
-             watch->why, where);
+  if (asked > 2 || waited_ns >= FINAL_NS) {
+    holt_log(HOLT_LOG_ERROR, "%s: %s holds the loop and catches every error: the process ends here", why,
+             where);
     fflush(NULL);
     _exit(1);
   }
-  watch->was_interrupted = true;
-  holt_lua_raise(L, HOLT_ECANCELED, "%s: ended by %s, for it held the loop", where, watch->why);
+  script->watch.was_interrupted = true;
+  holt_lua_raise(L, HOLT_ECANCELED, "%s: ended by %s, for it held the loop", where, why);
 }
 
 /* Ctrl-C in plain lua5.4: its handler has set a hook on the main thread, which a task keeps from running. */
@@ -141,7 +141,12 @@ static void on_hook(lua_State *L, lua_Debug *debug) {
     stop(script);
   else if (!watch->is_ticking)
     holt__watch_start(script);
-  if (watch->why != NULL) interrupt(script, L);
+  uint64_t asked_ns = holt_env_clock_ns(script->env) - watch->asked_ns;
+  if (watch->why != NULL)
+    interrupt(script, L, watch->why, watch->asked, asked_ns);
+  else if (watch->ending !=
+           NULL) /* the end goes on, and this, which began later or gave way once, holds it up */
+    interrupt(script, L, watch->ending, 1, held_ns < asked_ns ? held_ns : asked_ns);
   if (is_host_interrupting(script, L)) {
     char where[128];
     watch->host_hook = lua_gethook(script->L); /* the report of this error runs there, and is not meant */
@@ -224,6 +229,7 @@ void holt_watch_counts(const struct holt_script *script, struct holt_watch_count
 
 void holt_script_interrupt(struct holt_script *script, const char *why) {
   struct holt__watch *watch = &script->watch;
+  if (why == NULL && watch->why != NULL) watch->ending = watch->why;
   watch->why = why;
   if (why == NULL)
     watch->asked = 0;

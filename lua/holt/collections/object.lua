@@ -559,8 +559,13 @@ function Object:export()
     return nil, revision
   end
   local result = { kind = self.kind, name = self.name, revision = revision }
-  self.internal.export_into(self, result)
-  return result
+  local ok, err = pcall(self.internal.export_into, self, result)
+  if ok then
+    return result
+  elseif errors.is(err) then
+    return nil, err -- one of the values cannot be decoded
+  end
+  error(err, 0)
 end
 
 ---Put in what export gave, as one operation through the log: merged into a map or record, in place of what a

@@ -311,6 +311,9 @@ function M.run(node, body, opts)
     return nil, err
   end
   repeat
+    if not node:is_open() then
+      return errors.fail("closed", "node:txn: the node is closed")
+    end
     local t = setmetatable({ drafts = {}, boxes = {}, conditions = {}, ops = {} }, Txn)
     local results = table.pack(core.unblockable(body, t)) -- what it raises goes to the caller, nothing is proposed
     t.is_over = true
