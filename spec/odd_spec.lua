@@ -69,6 +69,7 @@ describe("odd use of", function()
         assert.matches("expected a list of keys", misuse(map[method], map, { apple = 1 }))
         assert.matches("a key in the list is nil", misuse(map[method], map, { nil, "b" }))
         assert.matches("key 2 is not a number", misuse(map[method], map, { 1, 0 / 0 }))
+        assert.is_table((select(-1, map[method](map, table.pack("a", "b")))))
         assert.matches("expected a list of keys, got string", misuse(map[method], map, "apple"))
       end
     end)

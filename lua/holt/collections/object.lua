@@ -141,11 +141,12 @@ function M.check_keys(self, method, keys)
   end
   local count, most = 0, 0
   for place in pairs(keys) do
-    if math.type(place) ~= "integer" or place < 1 then
+    if math.type(place) == "integer" and place > 0 then
+      count, most = count + 1, math.max(most, place)
+    elseif place ~= "n" then -- of table.pack
       local text = "%s:%s: expected a list of keys, { 'a', 'b' }, but it has the key %s"
       error(text:format(self.kind, method, tostring(place)), 3)
     end
-    count, most = count + 1, math.max(most, place)
   end
   if count ~= most then
     error(("%s:%s: a key in the list is nil"):format(self.kind, method), 3)
