@@ -169,6 +169,18 @@ describe("odd use of", function()
       assert.is_nil(map:get("old"))
     end)
 
+    it("refuse a handle of another node", function()
+      local other = cluster.node({ name = "other", cluster = { name = "other", members = 1, election_timeout = 0.2, heartbeat = 0.02 } })
+      assert(other:ready(10))
+      for _, method in ipairs({ "get", "set" }) do
+        local ok, err = pcall(node.txn, node, function(t)
+          t[method](t, other:map("m"), "k", 1)
+        end)
+        assert.is_false(ok)
+        assert.matches("is a handle of node 'other', this transaction is one of 'n1'", tostring(err))
+      end
+    end)
+
     it("of more objects than one operation may have are refused in words", function()
       local ok, err = pcall(node.txn, node, function(t)
         for i = 1, 300 do
@@ -367,5 +379,35 @@ describe("odd use of", function()
       assert.equal("invalid", told.code)
       assert.matches("voter = false has no effect: 'again' is a member that votes; take it out", told.message, 1, true)
     end)
+  end)
+end)
+
+describe("a bulk write whose cluster is away in the middle of it", function()
+  local nodes = require("spec.helper.nodes")
+  local three = require("spec.helper.three")
+  nodes.guard(before_each, after_each)
+
+  it("is `unknown`, says what was done before, and its outcome goes on to the end", function()
+    local first, second, third = three.start()
+    first:eval([[
+      map = node:map("m", { max_batch_bytes = 1 }) -- an entry a step
+      local many = {}
+      for i = 1, 5000 do many[i] = i end
+      holt.go(function()
+        result = table.pack(map:set_all(many, { timeout = 3 }))
+      end)
+    ]])
+    first:wait_for("map:size() > 100")
+    second:pause()
+    third:pause()
+    first:wait_for("result ~= nil")
+    local code, done, size = table.unpack(first:eval("return { result[2].code, result[2].done, map:size() }"))
+    assert.equal("unknown", code)
+    assert.is_true(done >= 100 and done < 5000, done)
+    assert.equal(size, done)
+    second:resume()
+    third:resume()
+    assert.is_true(first:eval("return (result[2]:outcome(60))"))
+    assert.equal(5000, first:eval("return map:size()"))
   end)
 end)

@@ -33,6 +33,10 @@ local function draft_of(self, handle, method, kinds, level)
     local given = type(handle) == "table" and handle.kind or type(handle)
     error(("t:%s: expected %s, got %s"):format(method, object.a(table.concat(names, " or ")), object.a(given)), level)
   end
+  if handle.node ~= self.node then
+    local text = "t:%s: %s '%s' is a handle of node '%s', this transaction is one of '%s'"
+    error(text:format(method, handle.kind, handle.name, handle.node.name, self.node.name), level)
+  end
   local id = handle.kind .. "\0" .. handle.name
   local draft = self.drafts[id]
   if not draft then
@@ -314,7 +318,7 @@ function M.run(node, body, opts)
     if not node:is_open() then
       return errors.fail("closed", "node:txn: the node is closed")
     end
-    local t = setmetatable({ drafts = {}, boxes = {}, conditions = {}, ops = {} }, Txn)
+    local t = setmetatable({ node = node, drafts = {}, boxes = {}, conditions = {}, ops = {} }, Txn)
     local results = table.pack(core.unblockable(body, t)) -- what it raises goes to the caller, nothing is proposed
     t.is_over = true
     if #t.boxes == 0 then
