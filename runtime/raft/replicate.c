@@ -299,5 +299,7 @@ void holt__raft_on_heartbeat_reply(struct holt_raft *r, const struct holt_raft_m
     inflight_clear(p);
   } else if (p->match + 1 < p->next) { /* all arrived, not all acknowledged: the answer may be lost */
     send_append(r, p, true);
+  } else if (m->index < p->match) { /* it began anew, and does not know how much of its log is ours */
+    send_append(r, p, true);
   }
 }
