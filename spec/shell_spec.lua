@@ -168,6 +168,23 @@ describe("three processes", function()
     end
   end)
 
+  it("show the shell one line a link, also of two nodes that dial each other", function()
+    local a = nodes.start({ name = "a" })
+    local b = nodes.start({ name = "b", connect = { a } })
+    a:wait_links(1)
+    a:eval(("node:connect(%q)"):format(b:address()))
+    a:wait_for([[(function()
+      local up = 0
+      for _, peer in ipairs(node:status().peers) do up = up + (peer.name == "b" and peer.up and 1 or 0) end
+      return up == 2
+    end)()]])
+    local links = {}
+    for line in select(2, shell(a, "status")):gmatch("link[^\n]*") do
+      links[#links + 1] = line
+    end
+    assert.same({ "link     b " .. b:address() .. " up" }, links)
+  end)
+
   it("show the shell who lags and since when, at the leader", function()
     local list = start(3)
     local leader = json.decode(select(2, shell(list[1], "status", "--json"))).leader

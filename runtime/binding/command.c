@@ -373,13 +373,15 @@ static int l_command(lua_State *L) {
   lua_Integer boxes = (lua_Integer)lua_rawlen(L, 4);
   luaL_argcheck(L, boxes <= HOLT_COMMAND_OBJECTS_MAX, 4, "too many objects in one operation");
   luaL_argcheck(L, boxes > 0, 4, "an operation needs an object");
-  struct lua_object *only = NULL;
   struct holt_err err;
-  for (lua_Integer i = 1; i <= boxes; i++) {
+  for (lua_Integer i = boxes; i > 1; i--) {
     lua_rawgeti(L, 4, i);
-    only = holt__check_object(L, -1);
+    holt__check_object(L, -1);
     lua_pop(L, 1);
   }
+  lua_rawgeti(L, 4, 1);
+  struct lua_object *only = holt__check_object(L, -1);
+  lua_pop(L, 1);
   if (check_keys(L, 5, only, &err) != 0 || check_keys(L, 6, only, &err) != 0) return holt_lua_fail(L, &err);
   struct holt_command command;
   node->command.len = 0;

@@ -54,7 +54,7 @@ static int kept_key(struct holt_kv *kv, uint8_t seed[HOLT_KEY_BYTES]) {
   bool is_good = rc == 0 && w.len == HOLT_KEY_BYTES + 4 &&
                  holt_crc32c(0, w.data, HOLT_KEY_BYTES) == holt_get_u32(w.data + HOLT_KEY_BYTES);
   if (is_good) memcpy(seed, w.data, HOLT_KEY_BYTES);
-  memset(w.data, 0, w.len);
+  if (w.len > 0) memset(w.data, 0, w.len);
   holt_writer_free(&w);
   return is_good ? 0 : HOLT_ENOTFOUND;
 }

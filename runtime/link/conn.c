@@ -325,7 +325,8 @@ void holt__conn_close(struct holt_conn *conn, const struct holt_err *err, bool i
   if (is_present) holt__link_down(link, err); /* looks at conn->state: was it up? */
   conn->state = HOLT_CONN_CLOSED;
   if (peer != NULL && peer->state == HOLT_PEER_SHAKING) holt__peer_retry(peer, err);
-  if (peer == NULL && state != HOLT_CONN_UP && err != NULL && !links->is_closed &&
+  bool is_ours = err != NULL && err->code == HOLT_ESELF; /* the end of it that dialled tells */
+  if (peer == NULL && state != HOLT_CONN_UP && err != NULL && !is_ours && !links->is_closed &&
       links->ops->on_refused != NULL)
     links->ops->on_refused(links->arg, where, err);
   if (is_present) holt__link_judge_again(link, false);

@@ -70,6 +70,7 @@ static void a_node_does_not_link_to_itself(void **state) {
   assert_int_equal(n0.last_err.code, HOLT_ESELF);
   assert_int_equal(n0.notices[HOLT_PEER_INITIALIZED], 0);
   assert_in_range(n0.notices[HOLT_PEER_BACKOFF], 1, 3);
+  assert_int_equal(n0.refused, 0); /* told once, by the end that dialled */
 }
 
 static void a_second_node_of_a_living_name_is_refused(void **state) {

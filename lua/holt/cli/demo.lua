@@ -71,8 +71,15 @@ local function be_node(values)
   node.events:on("leader", function()
     tell("leads")
   end)
+  local is_linked = {} -- two nodes that dial each other have a peer for each end of their one link
   node.events:on("peer_connected", function(peer)
-    tell("link", peer.name)
+    if not is_linked[peer.name] then
+      is_linked[peer.name] = true
+      tell("link", peer.name)
+    end
+  end)
+  node.events:on("peer_disconnected", function(peer)
+    is_linked[peer.name] = nil
   end)
   node:on("water.>", function(number, value)
     local event = holt.event()

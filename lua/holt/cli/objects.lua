@@ -331,6 +331,19 @@ local function print_cluster(status)
   end
 end
 
+-- One line a link: two nodes that dial each other have a peer for each end of it.
+local function print_links(peers)
+  local dialled = {}
+  for _, peer in ipairs(peers) do
+    dialled[peer.name or ""] = dialled[peer.name or ""] or peer.address ~= ""
+  end
+  for _, peer in ipairs(peers) do
+    if peer.address ~= "" or not dialled[peer.name or ""] then
+      term.print(("link     %s %s %s"):format(peer.name or "?", peer.address, peer.up and "up" or "down"))
+    end
+  end
+end
+
 M.status = {
   name = "status",
   usage = "holt status [options]",
@@ -353,9 +366,7 @@ M.status = {
     for _, address in ipairs(status.listen or {}) do
       term.print("listens  " .. address)
     end
-    for _, peer in ipairs(status.peers or {}) do
-      term.print(("link     %s %s %s"):format(peer.name or "?", peer.address, peer.up and "up" or "down"))
-    end
+    print_links(status.peers or {})
     if status.cluster then
       print_cluster(status)
     end
