@@ -322,6 +322,18 @@ describe("holt journal", function()
       assert.same(0, leave(a))
     end)
 
+    it("Ctrl-C at one line means no later one, however long that holds the loop", function()
+      local a = open_prompt()
+      a.process.stdin:write("print('be' .. 'gun') while true do end\r")
+      a:wait_output("begun")
+      a.process.stdin:write("\3")
+      a:wait_output("interrupted")
+      a.process.stdin:write("local t = holt.now() while holt.now() < t + 2 do end print('do' .. 'ne')\r")
+      a:wait_output("done")
+      assert.is_nil(a:output():find("interrupted.*interrupted"))
+      assert.same(0, leave(a))
+    end)
+
     it("Ctrl-C drops a line that is half typed", function()
       local a = open_prompt()
       a.process.stdin:write("log:e\t") -- which shows that it has been read

@@ -181,7 +181,8 @@ struct signal_watch {
   int number;
   const char *name;
   int ref;       /* the handler */
-  bool is_final; /* it is to end the process, whatever holds the loop */
+  bool is_final; /* what holds the loop is ended for it */
+  bool is_end;   /* for it ends the process */
   unsigned pending;
 };
 
@@ -208,6 +209,7 @@ static const struct holt_job signal_job = {.push = signal_push, .ended = signal_
 static bool signal_run(struct holt_script *script, struct holt_script_source *source) {
   struct signal_watch *watch = HOLT_CONTAINER(source, struct signal_watch, source);
   if (watch->is_final) holt_script_interrupt(script, NULL);
+  if (watch->is_end) holt_script_end(script, watch->name);
   while (watch->pending > 0) {
     watch->pending--;
     if (watch->ref != LUA_NOREF) holt_task_run(script, &signal_job, watch, NULL);
@@ -236,7 +238,8 @@ static int l_signals_gc(lua_State *L) {
 }
 
 /* on_signal(name, fn | nil, is_final): upvalue 1 is the signal table. Final: fn ends the process, and what
- * holds the loop is ended by an error, so that it can. */
+ * holds the loop is ended by an error, so that it can; "now": what holds the loop now, for the process goes
+ * on. */
 static int l_on_signal(lua_State *L) {
   const char *name = luaL_checkstring(L, 1);
   if (!lua_isnoneornil(L, 2)) luaL_checktype(L, 2, LUA_TFUNCTION);
@@ -252,6 +255,7 @@ static int l_on_signal(lua_State *L) {
     if (rc != 0) return holt_lua_fail_code(L, rc);
     if (is_set) {
       watch->is_final = lua_toboolean(L, 3);
+      watch->is_end = watch->is_final && lua_isboolean(L, 3);
       lua_settop(L, 2);
       watch->ref = luaL_ref(L, LUA_REGISTRYINDEX);
     }

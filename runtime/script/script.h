@@ -165,12 +165,14 @@ struct holt_watch_counts {
 };
 void holt_watch_counts(const struct holt_script *script, struct holt_watch_counts *out);
 
-/* Somebody wants the process to end (`why`, a static text such as "SIGTERM"); NULL: it is being dealt with,
- * and what holds the loop for a second from then on is ended in the same way. What holds the loop a second
- * later is ended by an error (`canceled`), at once when asked a second time; it is raised again at every tick
- * for who catches it, until five seconds have passed, or the third time: then the process ends with code 1.
- * From anywhere, callbacks of the env included. */
+/* Somebody wants the process to end (`why`, a static text such as "SIGTERM"); NULL: it is being dealt with.
+ * What holds the loop a second later is ended by an error (`canceled`), at once when asked a second time; it
+ * is raised again at every tick for who catches it, until five seconds have passed, or the third time: then
+ * the process ends with code 1. From anywhere, callbacks of the env included. */
 void holt_script_interrupt(struct holt_script *script, const char *why);
+/* The process ends, for that reason (static): whatever holds the loop for a second from now on is ended in
+ * the same way. */
+void holt_script_end(struct holt_script *script, const char *why);
 /* Whether such an error has been raised. */
 bool holt_script_was_interrupted(const struct holt_script *script);
 

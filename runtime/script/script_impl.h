@@ -45,7 +45,7 @@ struct holt__watch {
   const char *why;    /* somebody wants the process to end */
   const char *ending; /* the same, once the script was told of it: it ends now */
   unsigned asked;     /* how often */
-  uint64_t asked_ns;
+  uint64_t asked_ns, end_ns;
   bool was_interrupted;
 };
 

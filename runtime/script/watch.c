@@ -141,12 +141,11 @@ static void on_hook(lua_State *L, lua_Debug *debug) {
     stop(script);
   else if (!watch->is_ticking)
     holt__watch_start(script);
-  uint64_t asked_ns = holt_env_clock_ns(script->env) - watch->asked_ns;
+  uint64_t now_ns = holt_env_clock_ns(script->env), ending_ns = now_ns - watch->end_ns;
   if (watch->why != NULL)
-    interrupt(script, L, watch->why, watch->asked, asked_ns);
-  else if (watch->ending !=
-           NULL) /* the end goes on, and this, which began later or gave way once, holds it up */
-    interrupt(script, L, watch->ending, 1, held_ns < asked_ns ? held_ns : asked_ns);
+    interrupt(script, L, watch->why, watch->asked, now_ns - watch->asked_ns);
+  else if (watch->ending != NULL) /* this, which began later or gave way once, holds the end up */
+    interrupt(script, L, watch->ending, 1, held_ns < ending_ns ? held_ns : ending_ns);
   if (is_host_interrupting(script, L)) {
     char where[128];
     watch->host_hook = lua_gethook(script->L); /* the report of this error runs there, and is not meant */
@@ -229,12 +228,17 @@ void holt_watch_counts(const struct holt_script *script, struct holt_watch_count
 
 void holt_script_interrupt(struct holt_script *script, const char *why) {
   struct holt__watch *watch = &script->watch;
-  if (why == NULL && watch->why != NULL) watch->ending = watch->why;
   watch->why = why;
   if (why == NULL)
     watch->asked = 0;
   else if (watch->asked++ == 0)
     watch->asked_ns = holt_env_clock_ns(script->env);
+}
+
+void holt_script_end(struct holt_script *script, const char *why) {
+  struct holt__watch *watch = &script->watch;
+  if (watch->ending == NULL) watch->end_ns = holt_env_clock_ns(script->env);
+  watch->ending = why;
 }
 
 bool holt_script_was_interrupted(const struct holt_script *script) {

@@ -114,10 +114,11 @@ function core.random() end
 
 ---Run `f(name)` in a task at each SIGINT, SIGTERM, SIGHUP, SIGUSR1, SIGUSR2, SIGWINCH or SIGCONT; nil takes it away.
 ---With `is_final` f is to end the process: code that holds the loop a second after the signal (at once after the second
----one) is ended by an error; code that catches that again and again is cut off after five seconds, with code 1.
+---one) is ended by an error; code that catches that again and again is cut off after five seconds, with code 1. So is what
+---holds the loop for a second later on, until the end; with "now" only what held it when the signal came, for f does not end it.
 ---@param name string
 ---@param f? fun(name: string)
----@param is_final? boolean
+---@param is_final? boolean|"now"
 ---@return true|nil ok
 ---@return holt.Error? err
 function core.on_signal(name, f, is_final) end
