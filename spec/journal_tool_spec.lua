@@ -304,12 +304,16 @@ describe("holt journal", function()
       return code
     end
 
-    it("Ctrl-C ends what holds the loop, and what waits; the prompt goes on", function()
-      local a = open_prompt()
+    local function cut_a_loop(a)
       a.process.stdin:write("print('be' .. 'gun') while true do end\r")
       a:wait_output("begun")
       a.process.stdin:write("\3")
       a:wait_output("interrupted")
+    end
+
+    it("Ctrl-C ends what holds the loop, and what waits; the prompt goes on", function()
+      local a = open_prompt()
+      cut_a_loop(a)
       a.process.stdin:write("print('al' .. 'ive') holt.sleep(1000)\r")
       a:wait_output("alive")
       a.process.stdin:write("\3")
@@ -324,10 +328,7 @@ describe("holt journal", function()
 
     it("Ctrl-C at one line means no later one, however long that holds the loop", function()
       local a = open_prompt()
-      a.process.stdin:write("print('be' .. 'gun') while true do end\r")
-      a:wait_output("begun")
-      a.process.stdin:write("\3")
-      a:wait_output("interrupted")
+      cut_a_loop(a)
       a.process.stdin:write("local t = holt.now() while holt.now() < t + 2 do end print('do' .. 'ne')\r")
       a:wait_output("done")
       assert.is_nil(a:output():find("interrupted.*interrupted"))

@@ -199,6 +199,28 @@ static void a_link_to_the_leader_that_breaks_holds_calls_up_until_it_is_back(voi
   }
 }
 
+/* The leader takes nothing while it hands over, so the word that opens a session is refused: it is asked
+ * again soon, not an election time-out later. The heir stands still, so the leader gives up and goes on. */
+static void a_session_refused_while_the_leader_hands_over_opens_soon_after(void **state) {
+  (void)state;
+  struct room *room = room_new(5);
+  for (int i = 0; i < 3; i++) start(room, i, 3);
+  for (int i = 0; i < 3; i++) ready(room, i, 10000);
+  int leader = leader_of(room), follower = (leader + 1) % 3, heir = (leader + 2) % 3;
+  struct waiting over = {0}, w = {0};
+  holt_sim_pause(room->sim, room->stations[heir].name, true);
+  prepare(&over);
+  holt_cluster_transfer(cluster_of(room, leader), &over.request, room->stations[heir].name, 100);
+  holt_sim_run(room->sim, 350); /* of 500 in which nothing is taken */
+  begin_set(room, follower, &w, "a", "1", 350);
+  assert_true(wait(room, &w, 500));
+  assert_int_equal(w.code, 0);
+  holt_sim_pause(room->sim, room->stations[heir].name, false);
+  holt_writer_free(&over.answer);
+  holt_writer_free(&w.answer);
+  room_free(room);
+}
+
 static void all_die_at_once_and_come_back_with_all_that_was_acknowledged(void **state) {
   (void)state;
   for (uint64_t seed = 1; seed <= 20; seed++) {
@@ -414,6 +436,7 @@ int main(void) {
       cmocka_unit_test(a_fourth_node_joins_and_leaves),
       cmocka_unit_test(a_member_that_was_removed_is_dialled_no_longer),
       cmocka_unit_test(a_link_to_the_leader_that_breaks_holds_calls_up_until_it_is_back),
+      cmocka_unit_test(a_session_refused_while_the_leader_hands_over_opens_soon_after),
       cmocka_unit_test(all_die_at_once_and_come_back_with_all_that_was_acknowledged),
       cmocka_unit_test(a_leader_held_by_its_script_leads_on_and_applies_nothing),
       cmocka_unit_test(applied_waits_for_what_is_committed_here_and_asks_nobody),
