@@ -329,6 +329,20 @@ function Node:restart()
   wait_ready(self)
 end
 
+-- Why a node no longer answers: how it ended, and what it printed last.
+local function last_words(self)
+  local code, signal = self.process:wait(2)
+  if not code then
+    return ""
+  end
+  self:wait()
+  local lines = {}
+  for i = math.max(1, #self.lines - 60), #self.lines do
+    lines[#lines + 1] = self.lines[i].text
+  end
+  return ("\nit ended with %s%s; it printed:\n%s"):format(code, signal and " (" .. tostring(signal) .. ")" or "", table.concat(lines, "\n"))
+end
+
 local function unpack_values(list)
   for i = 1, #list do
     if list[i] == json.null then
@@ -344,7 +358,8 @@ end
 function Node:eval(code, timeout)
   local list, err = self.client:request({ op = "eval", code = code }, timeout or PATIENCE)
   if not list then
-    error(("eval in node %s: %s\n%s"):format(self.name, tostring(err), code), 2)
+    local ended = getmetatable(err) and err.code == "end_of_stream" and last_words(self) or ""
+    error(("eval in node %s: %s\n%s%s"):format(self.name, tostring(err), code, ended), 2)
   end
   local count = #list
   return table.unpack(unpack_values(list), 1, count)
