@@ -284,8 +284,9 @@ local function wait_ready(self)
   local status
   M.until_true(function()
     if not self.process:is_running() then
-      self:wait()
-      error(("node %s ended before it was ready; it printed:\n%s"):format(self.name, self:output()), 4)
+      local code, signal = self:wait()
+      local how = signal and ("by " .. signal) or ("with " .. code)
+      error(("node %s ended %s before it was ready; it printed:\n%s"):format(self.name, how, self:output()), 4)
     end
     local client = control.connect(self.control, 1)
     if not client then
@@ -340,7 +341,8 @@ local function last_words(self)
   for i = math.max(1, #self.lines - 60), #self.lines do
     lines[#lines + 1] = self.lines[i].text
   end
-  return ("\nit ended with %s%s; it printed:\n%s"):format(code, signal and " (" .. tostring(signal) .. ")" or "", table.concat(lines, "\n"))
+  local how = signal and ("by " .. signal) or ("with " .. code)
+  return ("\nit ended %s; it printed:\n%s"):format(how, table.concat(lines, "\n"))
 end
 
 local function unpack_values(list)
