@@ -2,9 +2,9 @@
  *
  * - The indexes over the log are made again (book_repair.c). Entries that are missing in the midst count as
  * damaged: known by their neighbours, fetched from other holders (damage.c). Positions and cursors stay.
- * - What is kept of the authors does not fit, or too much is missing: the index of authors is made anew from
- * the log, entry by entry, up to where something is missing; what came behind that is fetched again. An
- * order of arrival is causal, so each beginning of it is closed.
+ * - What is kept of the authors does not fit the log, or too much is missing: the index of authors is made
+ * anew from the log, entry by entry, up to where something is missing; what came behind that is fetched
+ * again. An order of arrival is causal, so each beginning of it is closed.
  * - Nothing is left: the journal begins empty.
  * What only this holder had and is not kept lies in the old file; the event tells where. */
 #include <stdio.h>
@@ -48,6 +48,14 @@ static bool are_tips_there(struct holt_journal *j) {
     if (holt__journal_entry(j, i, chain.tip, NULL, NULL) == HOLT_ENOTFOUND) return false;
   }
   return true;
+}
+
+/* Whether an entry of the log is one that the index has. */
+static bool knows(const struct holt_journal *j, const struct holt_book_entry *entry) {
+  struct holt_dag_chain chain;
+  if (entry->chain >= holt_dag_chain_count(j->dag)) return false;
+  holt_dag_chain(j->dag, entry->chain, &chain);
+  return entry->number <= chain.tip;
 }
 
 /* The run that begins at *position, as it would be sent; *position is moved behind it. */
@@ -122,18 +130,22 @@ static int begin_anew(struct holt_journal *j, const struct holt_book_options *op
 /* --- Entries ---------------------------------------------------------------------------------------------
  */
 
-static size_t find_holes(struct holt_journal *j, uint64_t *holes) {
+/* How many entries are missing in the midst, and where the first ones were. HOLT_ECORRUPT: the index, which
+ * never is behind the log, does not know one that is there. */
+static int find_holes(struct holt_journal *j, uint64_t *holes, size_t *count) {
   struct holt_book_scan scan;
   struct holt_book_entry entry;
-  size_t count = 0;
+  bool is_known = true;
   int rc = 0;
+  *count = 0;
   holt_book_scan(&scan, j->book, holt_book_first(j->book));
-  while ((rc == 0 || rc == HOLT_ECORRUPT) && count <= HOLES_MAX) {
+  while ((rc == 0 || rc == HOLT_ECORRUPT) && is_known && *count <= HOLES_MAX) {
     rc = holt_book_scan_next(&scan, &entry);
-    if (rc == HOLT_ECORRUPT && count++ < HOLES_MAX) holes[count - 1] = entry.arrival;
+    if (rc == 0) is_known = knows(j, &entry);
+    if (rc == HOLT_ECORRUPT && (*count)++ < HOLES_MAX) holes[*count - 1] = entry.arrival;
   }
   holt_book_scan_close(&scan);
-  return count;
+  return is_known ? 0 : HOLT_ECORRUPT;
 }
 
 int holt__repair_look(struct holt_journal *j, const struct holt_book_options *options, struct holt_err *err) {
@@ -150,9 +162,10 @@ int holt__repair(struct holt_journal *j, const struct holt_book_options *options
                  struct holt_err *err) {
   uint64_t *holes = holt_alloc(HOLES_MAX * sizeof *holes);
   uint64_t next = holt_book_next(j->book);
-  size_t count = loaded == 0 ? find_holes(j, holes) : 0;
+  size_t count = 0;
   const char *aside = holt_kv_aside(j->all->kv);
   int rc = 0;
+  if (loaded == 0) loaded = find_holes(j, holes, &count);
   if (loaded != 0 || count > HOLES_MAX || count > (next - holt_book_first(j->book)) / 4 ||
       !are_tips_there(j)) {
     count = 0;

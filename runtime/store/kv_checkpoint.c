@@ -64,7 +64,7 @@ static int redo_one(MDB_txn *txn, MDB_dbi dbi, uint8_t type, struct holt_buf key
   return rc == MDB_NOTFOUND ? 0 : rc;
 }
 
-int holt__lmdb_redo(MDB_txn *txn, struct holt_buf body) {
+int holt__lmdb_redo(struct lmdb_kv *k, MDB_txn *txn, struct holt_buf body) {
   struct holt_reader r = holt_reader(body);
   char name[256], last[256] = "";
   MDB_dbi dbi = 0;
@@ -75,6 +75,7 @@ int holt__lmdb_redo(MDB_txn *txn, struct holt_buf body) {
     struct holt_buf key = holt_read_bytes(&r, key_len), value = holt_read_bytes(&r, value_len);
     if (r.failed || (type != PUT && type != ERASE)) return MDB_CORRUPTED;
     int rc = strcmp(name, last) == 0 ? 0 : mdb_dbi_open(txn, name, MDB_CREATE, &dbi);
+    if (rc == 0 && k != NULL) rc = holt__lmdb_look_for(k, txn, name, HOLT_KV_TABLES_MAX, key, type == ERASE);
     if (rc == 0) rc = redo_one(txn, dbi, type, key, value);
     if (rc != 0) return rc;
     memcpy(last, name, sizeof last);
@@ -347,7 +348,8 @@ struct replaying {
 };
 
 static int redo_record(void *arg, struct holt_buf body) {
-  return holt__lmdb_redo(((struct replaying *)arg)->txn, body);
+  const struct replaying *r = arg;
+  return holt__lmdb_redo(r->k, r->txn, body);
 }
 
 /* One transaction: it writes over nothing that the checkpoint needs. */

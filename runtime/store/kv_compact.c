@@ -252,7 +252,10 @@ int holt__lmdb_compacted(struct holt_kv *kv, struct holt_err *err) {
   k->mdb = NULL;
   struct holt_err why = {0};
   int moved = holt_dir_run(k->dir, ops, 2, &why); /* after a failure it is the old one or the new one */
+  bool is_looked_at = k->look == NULL;
+  holt__lmdb_look_end(k); /* the new file is of this process */
   int rc = holt__lmdb_open(k);
+  if (rc == 0 && moved != 0 && !is_looked_at) rc = holt__lmdb_look(k);
   if (rc != 0) {
     holt_err_set(&kv->failed, HOLT_EIO, "the store in '%s' was compacted and cannot be opened again: %s",
                  kv->path, mdb_strerror(rc));

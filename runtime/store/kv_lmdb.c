@@ -7,10 +7,11 @@
  *   the file.
  * - No room: LMDB says EIO for a write that was cut short. With hardly any room left on the disk that means
  *   full; the transaction is undone and nothing else has happened. Any other EIO ends the writing for good.
- * - Damage: LMDB has no checksums. A damaged value is for its owner to notice. A damaged page may be noticed
- *   (HOLT_ECORRUPT), also by LMDB's own assertions, which come back as that code here, or may send LMDB to a
- *   wrong place of the file; the slack keeps values that begin in the file from reaching beyond its end,
- * where reading would kill the process. docs/store.md says what remains. */
+ * - Damage: LMDB has no checksums. A damaged value is for its owner to notice. A damaged page is noticed
+ * before anything is written beside it (kv_look.c). Reading, it may be noticed (HOLT_ECORRUPT), also by
+ * LMDB's own assertions, which come back as that code here, or may send LMDB to a wrong place of the file;
+ * the slack keeps values that begin in the file from reaching beyond its end, where reading would kill the
+ * process. docs/store.md says what remains. */
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
@@ -162,11 +163,13 @@ static int safe_move(MDB_cursor *cursor, MDB_val *key, MDB_val *value, MDB_curso
 }
 
 int holt__lmdb_guarded(int (*call)(void *arg), void *arg) {
-  jmp_buf here;
-  if (_setjmp(here) != 0) return MDB_CORRUPTED;
-  guard = &here;
-  int rc = call(arg);
-  guard = NULL;
+  jmp_buf here, *const outer = guard; /* one call may be inside another */
+  int rc = MDB_CORRUPTED;
+  if (_setjmp(here) == 0) {
+    guard = &here;
+    rc = call(arg);
+  }
+  guard = outer;
   return rc;
 }
 
@@ -251,22 +254,39 @@ static int get(struct holt_kv_txn *txn, uint32_t table, struct holt_buf key, str
   return rc == 0 ? take(&v, value) : code_of(txn, rc);
 }
 
-static int count(struct holt_kv_txn *txn, uint32_t table, uint64_t *out) {
+/* Both may have to read the table's record first. */
+struct reading {
+  MDB_txn *txn;
+  MDB_dbi dbi;
   MDB_stat stat;
-  int rc = mdb_stat(mdb_of(txn), dbi_of(txn, table), &stat);
-  if (rc == 0) *out = stat.ms_entries;
-  return holt__lmdb_code(env_of(txn), rc);
+  MDB_cursor *cursor;
+};
+
+static int read_stat(void *arg) {
+  struct reading *reading = arg;
+  return mdb_stat(reading->txn, reading->dbi, &reading->stat);
+}
+
+static int open_cursor(void *arg) {
+  struct reading *reading = arg;
+  return mdb_cursor_open(reading->txn, reading->dbi, &reading->cursor);
+}
+
+static int count(struct holt_kv_txn *txn, uint32_t table, uint64_t *out) {
+  struct reading reading = {.txn = mdb_of(txn), .dbi = dbi_of(txn, table)};
+  int rc = holt__lmdb_guarded(read_stat, &reading);
+  if (rc == 0) *out = reading.stat.ms_entries;
+  return code_of(txn, rc);
 }
 
 static int cursor_open(struct holt_kv_txn *txn, uint32_t table, struct holt_kv_cursor **out) {
+  struct reading reading = {.txn = mdb_of(txn), .dbi = dbi_of(txn, table)};
+  int rc = holt__lmdb_guarded(open_cursor, &reading);
+  if (rc != 0) return code_of(txn, rc);
   struct lmdb_cursor *c = holt_alloc(sizeof *c);
-  c->cursor.txn = txn;
-  int rc = mdb_cursor_open(mdb_of(txn), dbi_of(txn, table), &c->mdb);
-  if (rc == 0)
-    *out = &c->cursor;
-  else
-    free(c);
-  return holt__lmdb_code(env_of(txn), rc);
+  *c = (struct lmdb_cursor){.cursor = {.txn = txn}, .mdb = reading.cursor};
+  *out = &c->cursor;
+  return 0;
 }
 
 static void cursor_close(struct holt_kv_cursor *cursor) {
@@ -318,6 +338,8 @@ static int put(struct holt_kv_txn *txn, uint32_t table, struct holt_buf key, str
   MDB_val k = val(key), v = val(value);
   size_t recorded = store->record.len;
   jmp_buf here;
+  int looked = holt__lmdb_look_for(store, mdb_of(txn), name_of(txn, table), table, key, false);
+  if (looked != 0) return code_of(txn, looked);
   holt__lmdb_record(store, name_of(txn, table), key, &value);
   if (_setjmp(here) != 0) return broken(txn);
   guard = &here;
@@ -332,6 +354,8 @@ static int erase(struct holt_kv_txn *txn, uint32_t table, struct holt_buf key) {
   MDB_val k = val(key);
   size_t recorded = store->record.len;
   jmp_buf here;
+  int looked = holt__lmdb_look_for(store, mdb_of(txn), name_of(txn, table), table, key, true);
+  if (looked != 0) return code_of(txn, looked);
   holt__lmdb_record(store, name_of(txn, table), key, NULL);
   if (_setjmp(here) != 0) return broken(txn);
   guard = &here;
@@ -540,6 +564,7 @@ static void release(struct lmdb_kv *k) {
     mdb_env_close(k->mdb);
   }
   k->mdb = NULL;
+  holt__lmdb_look_end(k);
   holt__redo_close(&k->redo);
 }
 
@@ -830,6 +855,7 @@ static bool is_cut_short(const struct lmdb_kv *k, off_t size) {
 
 static void forget_mdb(struct lmdb_kv *k) {
   holt__lmdb_detach(k);
+  holt__lmdb_look_end(k);
   if (k->mdb != NULL && !k->is_broken) mdb_env_close(k->mdb);
   k->mdb = NULL;
   k->is_broken = false;
@@ -847,7 +873,8 @@ static int open_as_is(struct lmdb_kv *k, const struct holt_kv_options *options, 
   if (rc != 0) return rc;
   bool is_short = is_cut_short(k, size);
   keep_slack(k); /* before any page is looked at */
-  rc = open_stamped(k, options, err);
+  rc = holt__lmdb_look(k);
+  if (rc == 0) rc = open_stamped(k, options, err);
   if (rc == 0 && is_short && options->is_whole != NULL) rc = MDB_CORRUPTED;
   return rc == 0 ? holt__lmdb_attach(k) : rc;
 }

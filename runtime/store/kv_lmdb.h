@@ -24,6 +24,8 @@ struct lmdb_table {
   MDB_dbi dbi;
 };
 
+struct lmdb_look;
+
 struct lmdb_kv {
   struct holt_kv kv;
   struct holt_dir *dir;
@@ -32,9 +34,10 @@ struct lmdb_kv {
   MDB_dbi stamp_table;
   struct lmdb_table tables[HOLT_KV_TABLES_MAX];
   uint32_t table_count;
-  struct lmdb_txn *idle; /* a read to be used again */
-  bool is_broken;        /* LMDB's state in memory cannot be trusted: it is not even closed */
-  bool is_starved;       /* a transaction found no room: a checkpoint may give pages back */
+  struct lmdb_txn *idle;  /* a read to be used again */
+  bool is_broken;         /* LMDB's state in memory cannot be trusted: it is not even closed */
+  bool is_starved;        /* a transaction found no room: a checkpoint may give pages back */
+  struct lmdb_look *look; /* kv_look.c's own; NULL: all pages are known to be sound */
 
   /* kv_checkpoint.c's own. */
   struct holt_redo redo;
@@ -85,13 +88,26 @@ void holt__lmdb_record(struct lmdb_kv *k, const char *table, struct holt_buf key
                        const struct holt_buf *value);
 /* Commit it, lasting. `*is_fatal`: no write can be trusted any more. */
 int holt__lmdb_commit(struct lmdb_kv *k, MDB_txn *txn, bool *is_fatal);
-/* Do what a record says, in a transaction of the same tables or of others. */
-int holt__lmdb_redo(MDB_txn *txn, struct holt_buf body);
+/* Do what a record says, in a transaction of the same tables (of `k`), or of a new file's (NULL). */
+int holt__lmdb_redo(struct lmdb_kv *k, MDB_txn *txn, struct holt_buf body);
 /* See kv_impl.h. Any thread. */
 bool holt__lmdb_wants_tending(const struct lmdb_kv *k);
 void holt__lmdb_tend(struct lmdb_kv *k);
 /* Make a checkpoint of all that is committed, while nothing is written. */
 void holt__lmdb_settle(struct lmdb_kv *k);
+
+/* kv_look.c. Codes are LMDB's.
+ *
+ * The file was opened and nothing is written yet: look at its pages, at all or, of a large file, at some.
+ * MDB_CORRUPTED: it must not be written to. */
+int holt__lmdb_look(struct lmdb_kv *k);
+/* Before a key is put, or removed, in the transaction that writes: MDB_CORRUPTED when that would change a
+ * page that is damaged; nothing has happened then. `table`: its number, or HOLT_KV_TABLES_MAX. Only by who
+ * writes. */
+int holt__lmdb_look_for(struct lmdb_kv *k, MDB_txn *txn, const char *name, uint32_t table,
+                        struct holt_buf key, bool is_removed);
+/* The file is closed, or all of it is of this process. */
+void holt__lmdb_look_end(struct lmdb_kv *k);
 
 /* kv_compact.c: see compact and compacted in kv_impl.h. */
 int holt__lmdb_compact(struct holt_kv *kv, struct holt_err *err);

@@ -254,7 +254,7 @@ static uint32_t list_names(struct salvage *s, char **names) {
 
 static int redo_record(void *arg, struct holt_buf body) {
   struct salvage *s = arg;
-  int rc = holt__lmdb_redo(s->to_txn, body);
+  int rc = holt__lmdb_redo(NULL, s->to_txn, body);
   s->written += body.len;
   return rc == 0 && s->written >= COMMIT_BYTES ? renew(s) : rc;
 }
