@@ -7,9 +7,10 @@
  *   in order, and what it refers to lies in the file. Values are for their owner to check.
  * - At the opening, a file of up to LOOK_BYTES: all pages of all tables, none of which may be used twice or
  * be free as well. Then nothing needs to be looked at any more.
- * - A larger one: LMDB's table of tables, its list of free pages, and the stamp. The rest when a transaction
- *   wants to write: the pages on the way to the key, and when one is removed those beside the way, which may
- *   be merged. A bit for each says that it was looked at. Pages that come later are of this process.
+ * - A larger one: LMDB's table of tables, its list of free pages, and tables of up to TABLE_PAGES pages. The
+ *   rest when a transaction wants to write: the pages on the way to the key, and when one is removed those
+ * beside the way, which may be merged. A bit for each says that it was looked at. Pages that come later are
+ * of this process.
  * - What is committed is looked at, not what the transaction under way made of it: that comes from pages that
  *   were sound.
  *
@@ -24,6 +25,7 @@
 
 enum {
   LOOK_BYTES = 32 << 20,
+  TABLE_PAGES = 64,
   PAGE_MAX = 1 << 15, /* bytes; LMDB's */
   DEPTH_MAX = 32,     /* levels; LMDB's */
   KEY_MAX = 511,      /* bytes; LMDB's */
@@ -37,6 +39,7 @@ enum {
   NODE_KEY_AT = 6,
   DB = 48, /* a table's record: unused (4), flags (2), depth (2), four counts (8 each), root (8) */
   DB_DEPTH_AT = 6,
+  DB_PAGES_AT = 8, /* branches, leaves, of large values */
   DB_ROOT_AT = 40,
   META_FREE_AT = 40, /* in a first page: the record of the table of free pages, that of all tables, */
   META_MAIN_AT = 88,
@@ -121,6 +124,12 @@ static bool is_in_file(const struct lmdb_look *l, uint64_t page, uint64_t pages)
 
 static struct root root_of(const uint8_t *db) {
   return (struct root){.page = holt_get_u64(db + DB_ROOT_AT), .depth = holt_get_u16(db + DB_DEPTH_AT)};
+}
+
+/* How many pages the record of a table says it has. */
+static uint64_t pages_of(const uint8_t *db) {
+  return holt_get_u64(db + DB_PAGES_AT) + holt_get_u64(db + DB_PAGES_AT + 8) +
+         holt_get_u64(db + DB_PAGES_AT + 16);
 }
 
 static bool is_root_sound(const struct lmdb_look *l, const struct root *root) {
@@ -250,7 +259,9 @@ static bool walk_leaf(struct lmdb_look *l, const uint8_t *page, enum kind kind) 
     uint64_t pages = is_big(node) ? big_pages(l, node) : 1;
     if (pages == 0 || (is_big(node) && !take_pages(l, holt_get_u64(data_of(node)), pages))) return false;
     if (kind == FREE_PAGES && !are_free_pages_sound(l, node)) return false;
-    if (kind == ALL_TABLES && l->used != NULL && !walk(l, root_of(data_of(node)), A_TABLE)) return false;
+    if (kind == ALL_TABLES && (l->used != NULL || pages_of(data_of(node)) <= TABLE_PAGES) &&
+        !walk(l, root_of(data_of(node)), A_TABLE))
+      return false;
   }
   return true;
 }
@@ -362,7 +373,6 @@ static int find_table(struct lmdb_look *l, const char *name, struct root *root) 
 static int look_at_opening(void *arg) {
   struct lmdb_kv *k = arg;
   struct lmdb_look *l = k->look;
-  struct root stamp;
   MDB_stat stat;
   MDB_envinfo info;
   int rc = mdb_env_stat(k->mdb, &stat);
@@ -375,12 +385,9 @@ static int look_at_opening(void *arg) {
   if (rc != 0) return rc;
   l->count = l->last + 1;
   l->sound = holt_alloc(l->count / 8 + 1);
-  bool is_all = l->count <= LOOK_BYTES / l->page;
-  if (is_all) l->used = holt_alloc(l->count / 8 + 1);
+  if (l->count <= LOOK_BYTES / l->page) l->used = holt_alloc(l->count / 8 + 1);
   if (!walk(l, l->free_pages, FREE_PAGES) || !walk(l, l->all_tables, ALL_TABLES)) return MDB_CORRUPTED;
-  if (is_all) return 0;
-  rc = find_table(l, HOLT__LMDB_STAMP, &stamp);
-  return rc != 0 || walk(l, stamp, A_TABLE) ? rc : MDB_CORRUPTED;
+  return 0;
 }
 
 int holt__lmdb_look(struct lmdb_kv *k) {
