@@ -363,6 +363,25 @@ describe("odd use of", function()
       assert.same({ "early new", "early old", "late new" }, told)
     end)
 
+    it("in the same folder may follow a close at once", function()
+      local folder = files.folder() .. "/d"
+      for i = 1, 8 do
+        local again = start(folder)
+        local log = assert(again:journal("log"))
+        assert(log:emit("said", tostring(i)))
+        assert(again:ready(10))
+        assert(again:map("mail"):set("last", i))
+        if i == 8 then
+          local count = 0
+          for _ in log:read({ filter = "said" }) do
+            count = count + 1
+          end
+          assert.equal(8, count)
+        end
+        again:close()
+      end
+    end)
+
     it("with voter = false of a member that votes says that this has no effect, and what to do", function()
       local folder, told = files.folder() .. "/d", nil
       local first = start(folder)

@@ -31,6 +31,7 @@ local SERVE_RULES = { concurrency = { "integer", min = 1 } }
 local CALL_RULES = { timeout = { "seconds" } }
 local REQUEST_TIMEOUT = 5
 local HANDLER_WARNING = 0.1
+local LET_GO = 10 -- seconds until a folder that is not let go of is not waited for any longer
 
 -- Every open node of this state, so that an error of a task reaches whoever listens.
 local open_nodes = setmetatable({}, { __mode = "k" })
@@ -418,9 +419,15 @@ function Node:disconnect()
 end
 
 ---Wait until handlers have answered the requests they are at and the peers have acknowledged what was sent (at most
----`drain_timeout`), say goodbye, close. Inside such a handler use `holt.go(node.close, node)`.
+---`drain_timeout`), say goodbye, close, let go of the data folder: the next node may have it.
+---Inside such a handler use `holt.go(node.close, node)`.
 function Node:close()
-  return core.node_close(self)
+  local is_closed, data = core.node_close(self), self[SETTINGS].data
+  local deadline = core.now() + LET_GO
+  while data and core.has_folder(data) and core.now() < deadline do -- so that the next may have it
+    core.sleep(0.002)
+  end
+  return is_closed
 end
 
 ---Whether it is open.

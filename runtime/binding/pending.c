@@ -9,6 +9,7 @@
 
 #include "base/mem.h"
 #include "binding/outside.h"
+#include "env/file.h"
 
 struct holt__handles holt__handles;
 
@@ -94,6 +95,12 @@ static int l_handles(lua_State *L) {
   return 1;
 }
 
+/* has_folder(path): one in it counts, too */
+static int l_has_folder(lua_State *L) {
+  lua_pushboolean(L, holt_dir_is_open_below(holt_script_env(holt_script_of(L)), luaL_checkstring(L, 1)));
+  return 1;
+}
+
 /* is_terminal(0, 1 or 2) */
 static int l_is_terminal(lua_State *L) {
   lua_pushboolean(L, isatty((int)luaL_checkinteger(L, 1)));
@@ -153,6 +160,7 @@ static int l_error_list(lua_State *L) {
 
 void holt_binding_outside(lua_State *L) {
   static const luaL_Reg functions[] = {{"handles", l_handles},
+                                       {"has_folder", l_has_folder},
                                        {"is_terminal", l_is_terminal},
                                        {"executable", l_executable},
                                        {"pid", l_pid},

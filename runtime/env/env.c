@@ -12,6 +12,7 @@ void holt__env_init(struct holt_env *env, const struct holt_env_ops *ops) {
   env->ops = ops;
   holt_list_init(&env->posts);
   holt_list_init(&env->ends);
+  holt_list_init(&env->dirs);
 }
 
 bool holt_env_turn(struct holt_env *env, bool wait) {

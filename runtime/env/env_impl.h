@@ -35,6 +35,7 @@ struct holt_env {
   struct holt_heap timers; /* of struct holt_timer, by due time in ms */
   struct holt_list posts;
   struct holt_list ends; /* struct holt_env_end */
+  struct holt_list dirs; /* open ones */
   bool is_held;
   holt_tick_cb tick_cb; /* read by a signal handler: set before the tick runs */
   void *tick_arg;
@@ -65,7 +66,7 @@ struct holt_dir {
   const struct holt_dir_ops *ops;
   struct holt_env *env;
   char *path;
-  struct holt_list node; /* in the implementation's list of open ones */
+  struct holt_list node; /* in the env's list */
   struct holt_list jobs; /* that wait */
   struct holt_file_job *running;
   bool is_closing;

@@ -125,7 +125,18 @@ void holt__dir_init(struct holt_dir *dir, struct holt_env *env, const struct hol
   dir->path = holt_strdup(path);
   holt_list_init(&dir->jobs);
   holt_list_init(&dir->node);
+  holt_list_push(&env->dirs, &dir->node);
   holt_post_init(&dir->post, finish, dir);
+}
+
+bool holt_dir_is_open_below(const struct holt_env *env, const char *path) {
+  size_t len = strlen(path);
+  while (len > 1 && path[len - 1] == '/') len--;
+  HOLT_LIST_EACH(&env->dirs, node, next) {
+    const struct holt_dir *dir = HOLT_CONTAINER(node, struct holt_dir, node);
+    if (strncmp(dir->path, path, len) == 0 && (dir->path[len] == '/' || dir->path[len] == '\0')) return true;
+  }
+  return false;
 }
 
 void holt__dir_free(struct holt_dir *dir) {

@@ -169,7 +169,6 @@ struct holt_env *holt_sim_host(struct holt_sim *sim, const char *name) {
   holt_list_init(&host->listeners);
   holt_list_init(&host->dials);
   holt_list_init(&host->accepts);
-  holt_list_init(&host->dirs);
   holt_list_init(&host->works);
   holt__sim_event_init(&host->wake, host, "wake", wake, host);
   holt_list_push(&sim->hosts, &host->node);

@@ -123,14 +123,13 @@ int holt__sim_dir_open(struct holt_env *env, const char *path, struct holt_dir *
   slot->open = d;
   holt__sim_event_init(&d->event, host, "file", job_ends, d);
   holt__dir_init(&d->dir, env, &dir_ops, path);
-  holt_list_push(&host->dirs, &d->dir.node);
   *out = &d->dir;
   return 0;
 }
 
 void holt__sim_host_files_free(struct sim_host *host) {
   struct holt_sim *sim = host->sim;
-  HOLT_LIST_EACH(&host->dirs, node, next) {
+  HOLT_LIST_EACH(&host->env.dirs, node, next) {
     struct sim_dir *d = (struct sim_dir *)HOLT_CONTAINER(node, struct holt_dir, node);
     const struct holt_file_job *job = d->dir.running;
     if (job != NULL && !d->slot->is_stalled)

@@ -44,7 +44,7 @@ struct sim_host {
   struct sim_event wake; /* timers and posts */
   bool is_paused;
   struct holt_list deferred; /* of sim_event */
-  struct holt_list streams, listeners, dials, accepts, dirs, works;
+  struct holt_list streams, listeners, dials, accepts, works;
   uint16_t next_port;
 };
 

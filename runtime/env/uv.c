@@ -222,7 +222,6 @@ struct holt_env *holt_env_uv_new(void) {
   holt_list_init(&uv->streams);
   holt_list_init(&uv->listeners);
   holt_list_init(&uv->dials);
-  holt_list_init(&uv->dirs);
   uv_timer_init(&uv->loop, &uv->timer);
   uv->timer.data = uv;
   uv_idle_init(&uv->loop, &uv->look);

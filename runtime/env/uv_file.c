@@ -211,7 +211,7 @@ static void start(struct holt_dir *dir) {
 }
 
 void holt__uv_close_dirs(struct holt_uv *uv) {
-  HOLT_LIST_EACH(&uv->dirs, node, next) {
+  HOLT_LIST_EACH(&uv->env.dirs, node, next) {
     struct holt_dir *dir = HOLT_CONTAINER(node, struct holt_dir, node);
     ((struct uv_dir *)dir)->is_silent = true;
     if (dir->running == NULL) holt__dir_free(dir);
@@ -338,7 +338,6 @@ int holt__uv_dir_open(struct holt_env *env, const char *path, struct holt_dir **
   d->fd = fd;
   d->file = -1;
   holt__dir_init(&d->dir, env, &dir_ops, path);
-  holt_list_push(&uv->dirs, &d->dir.node);
   uv->open.dirs++;
   *out = &d->dir;
   return 0;

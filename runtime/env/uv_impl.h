@@ -26,7 +26,7 @@ struct holt_uv {
   struct holt_uv_signal *signals[HOLT_UV_SIGNALS];
   timer_t tick; /* while has_tick is set */
   bool has_tick;
-  struct holt_list streams, listeners, dials, dirs;
+  struct holt_list streams, listeners, dials;
   struct holt_env_uv_open open;
   bool is_closing;
   uint64_t turns;

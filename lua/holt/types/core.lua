@@ -426,6 +426,10 @@ function core.control_path(name) end
 ---@return table counts Streams, listeners and processes that Lua holds open.
 function core.handles() end
 
+---@param path string
+---@return boolean is_open This program has that folder, or one in it, open, or is about to close it.
+function core.has_folder(path) end
+
 ---@class holt.Stream
 local Stream = {}
 
