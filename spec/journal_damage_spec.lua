@@ -270,7 +270,7 @@ describe("a journal whose file is damaged", function()
     local used = two_holders()
     a:stop()
     math.randomseed(SEED)
-    damage(math.random(used // 2, used - 1))
+    damage { math.random(used // 2, used - 1) }
     settles()
     local kept = b:eval([[
       local count, reader = 0, log:read { filter = "A" }

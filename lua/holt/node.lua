@@ -422,8 +422,8 @@ end
 ---`drain_timeout`), say goodbye, close, let go of the data folder: the next node may have it.
 ---Inside such a handler use `holt.go(node.close, node)`.
 function Node:close()
-  local is_closed, data = core.node_close(self), self[SETTINGS].data
-  local deadline = core.now() + LET_GO
+  local data = core.node_is_open(self) and self[SETTINGS].data
+  local is_closed, deadline = core.node_close(self), core.now() + LET_GO
   while data and core.has_folder(data) and core.now() < deadline do -- so that the next may have it
     core.sleep(0.002)
   end
