@@ -55,7 +55,7 @@ static bool knows(const struct holt_journal *j, const struct holt_book_entry *en
   struct holt_dag_chain chain;
   if (entry->chain >= holt_dag_chain_count(j->dag)) return false;
   holt_dag_chain(j->dag, entry->chain, &chain);
-  return entry->number <= chain.tip;
+  return entry->number >= chain.first && entry->number <= chain.tip;
 }
 
 /* The run that begins at *position, as it would be sent; *position is moved behind it. */

@@ -212,7 +212,8 @@ static int take(const MDB_val *from, struct holt_buf *into) {
 static int code_of(const struct holt_kv_txn *txn, int rc) {
   int code = holt__lmdb_code(env_of(txn), rc);
   if (code == HOLT_ENOSPC) ((struct lmdb_kv *)txn->kv)->is_starved = true;
-  if (code == HOLT_ECORRUPT) atomic_store(&txn->kv->is_damaged, true);
+  if (code == HOLT_ECORRUPT && rc != MDB_BAD_TXN) /* which follows any failure */
+    atomic_store(&txn->kv->is_damaged, true);
   return code;
 }
 
@@ -873,9 +874,8 @@ static int open_as_is(struct lmdb_kv *k, const struct holt_kv_options *options, 
   if (rc != 0) return rc;
   bool is_short = is_cut_short(k, size);
   keep_slack(k); /* before any page is looked at */
-  rc = holt__lmdb_look(k);
+  rc = is_short && options->is_whole != NULL ? MDB_CORRUPTED : holt__lmdb_look(k);
   if (rc == 0) rc = open_stamped(k, options, err);
-  if (rc == 0 && is_short && options->is_whole != NULL) rc = MDB_CORRUPTED;
   return rc == 0 ? holt__lmdb_attach(k) : rc;
 }
 

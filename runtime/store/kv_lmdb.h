@@ -98,7 +98,7 @@ void holt__lmdb_settle(struct lmdb_kv *k);
 
 /* kv_look.c. Codes are LMDB's.
  *
- * The file was opened and nothing is written yet: look at its pages, at all or, of a large file, at some.
+ * The file was opened and no key is written yet: look at its pages, at all or, of a large file, at some.
  * MDB_CORRUPTED: it must not be written to. */
 int holt__lmdb_look(struct lmdb_kv *k);
 /* Before a key is put, or removed, in the transaction that writes: MDB_CORRUPTED when that would change a

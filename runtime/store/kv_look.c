@@ -5,12 +5,13 @@
  *   its end, over whatever lies there. So no page gets there that is not sound.
  * - Sound: the header and number are right, the nodes fill the place that they should, to the byte, keys are
  *   in order, and what it refers to lies in the file. Values are for their owner to check.
- * - At the opening, a file of up to LOOK_BYTES: all pages of all tables, none of which may be used twice or
- * be free as well. Then nothing needs to be looked at any more.
+ * - In its place: its keys lie where the page above says.
+ * - At the opening, a file of up to LOOK_BYTES: all pages of all tables, none of which may be used twice, or
+ *   be free as well. Then nothing needs to be looked at any more.
  * - A larger one: LMDB's table of tables, its list of free pages, and tables of up to TABLE_PAGES pages. The
  *   rest when a transaction wants to write: the pages on the way to the key, and when one is removed those
- * beside the way, which may be merged. A bit for each says that it was looked at. Pages that come later are
- * of this process.
+ *   beside the way, which may be merged. A bit for each says that it was looked at. Pages that come later
+ *   are of this process.
  * - What is committed is looked at, not what the transaction under way made of it: that comes from pages that
  *   were sound.
  *
@@ -38,6 +39,7 @@ enum {
   NODE_FLAGS_AT = 4,
   NODE_KEY_AT = 6,
   DB = 48, /* a table's record: unused (4), flags (2), depth (2), four counts (8 each), root (8) */
+  DB_FLAGS_AT = 4,
   DB_DEPTH_AT = 6,
   DB_PAGES_AT = 8, /* branches, leaves, of large values */
   DB_ROOT_AT = 40,
@@ -54,9 +56,11 @@ enum kind { A_TABLE, ALL_TABLES, FREE_PAGES };
 #define NO_PAGE  UINT64_MAX
 #define NO_TABLE ((struct root){.page = NO_PAGE})
 
+/* A table, or the part of it below a page. */
 struct root {
   uint64_t page; /* NO_PAGE: it is empty */
   unsigned depth;
+  struct holt_buf low, high; /* its keys lie from here (no data: anywhere) to before here */
 };
 
 struct lmdb_look {
@@ -65,7 +69,8 @@ struct lmdb_look {
   uint32_t page;      /* bytes of one */
   uint64_t count;     /* pages that the file had at the opening */
   uint8_t *sound;     /* a bit each */
-  uint8_t *used;      /* a bit each, while all are looked at; else NULL */
+  uint8_t *used;      /* a bit each, at the opening, then NULL: it has its use */
+  bool is_all;        /* all pages are looked at then */
   uint64_t last;      /* page, of what is committed */
   struct root free_pages, all_tables;
   struct {
@@ -122,6 +127,15 @@ static bool is_in_file(const struct lmdb_look *l, uint64_t page, uint64_t pages)
   return page >= 2 && page <= l->last && pages <= l->last - page + 1;
 }
 
+/* What is below the `i`th node of a branch. */
+static struct root below(const uint8_t *page, struct root root, unsigned i) {
+  struct root child = {
+      .page = child_of(node_at(page, i)), .depth = root.depth - 1, .low = root.low, .high = root.high};
+  if (i > 0) child.low = key_of(node_at(page, i));
+  if (i + 1 < node_count(page)) child.high = key_of(node_at(page, i + 1));
+  return child;
+}
+
 static struct root root_of(const uint8_t *db) {
   return (struct root){.page = holt_get_u64(db + DB_ROOT_AT), .depth = holt_get_u16(db + DB_DEPTH_AT)};
 }
@@ -155,13 +169,13 @@ static bool is_leaf_node_sound(const struct lmdb_look *l, const uint8_t *node, c
   size_t key = holt_get_u16(node + NODE_KEY_AT), data = holt_get_u32(node);
   unsigned flags = holt_get_u16(node + NODE_FLAGS_AT);
   if (key == 0 || key > KEY_MAX || (kind == FREE_PAGES && key != 8)) return false;
-  if (flags != (kind == ALL_TABLES ? SUB_DATA : 0) && flags != BIG_DATA) return false;
+  if (kind == ALL_TABLES ? flags != SUB_DATA : (flags & ~(unsigned)BIG_DATA) != 0) return false;
   *size = NODE + key + (flags == BIG_DATA ? 8 : data);
   if (data > UINT32_MAX / 2 || *size > (size_t)(end - node)) return false;
   if (flags == BIG_DATA) return is_in_file(l, holt_get_u64(data_of(node)), needed_pages(l, node));
   if (kind != ALL_TABLES) return true;
   struct root root = root_of(data_of(node));
-  return data == DB && is_root_sound(l, &root);
+  return data == DB && holt_get_u16(data_of(node) + DB_FLAGS_AT) == 0 && is_root_sound(l, &root);
 }
 
 static bool is_branch_node_sound(const struct lmdb_look *l, const uint8_t *node, const uint8_t *end,
@@ -206,13 +220,26 @@ static bool look_at(struct lmdb_look *l, uint64_t number, bool is_leaf, enum kin
          are_nodes_sound(l, page, is_leaf, kind);
 }
 
-/* The page, if it is sound, else NULL. Those behind the first `count` are of this process. */
-static const uint8_t *sound_page(struct lmdb_look *l, uint64_t number, bool is_leaf, enum kind kind) {
-  if (number < l->count && !has_bit(l->sound, number)) {
-    if (!look_at(l, number, is_leaf, kind)) return NULL;
-    set_bit(l->sound, number);
+/* Whether the page's keys lie where they should. The first of a branch stands for all below the next. */
+static bool is_in_place(const struct root *root, const uint8_t *page, enum kind kind) {
+  unsigned first = root->depth == 1 ? 0 : 1, count = node_count(page);
+  return count <= first ||
+         ((root->low.data == NULL || compare(kind, root->low, key_of(node_at(page, first))) <= 0) &&
+          (root->high.data == NULL || compare(kind, key_of(node_at(page, count - 1)), root->high) < 0));
+}
+
+/* The page, if it is sound and in its place, else NULL. Those behind the first `count` are of this process.
+ */
+static const uint8_t *sound_page(struct lmdb_look *l, struct root root, enum kind kind) {
+  bool is_leaf = root.depth == 1;
+  if (!is_in_file(l, root.page, 1)) return NULL;
+  const uint8_t *page = page_at(l, root.page);
+  if (root.page < l->count && !has_bit(l->sound, root.page)) {
+    if (!look_at(l, root.page, is_leaf, kind)) return NULL;
+    set_bit(l->sound, root.page);
   }
-  return page_at(l, number);
+  bool is_kind = (holt_get_u16(page + FLAGS_AT) & PAGE_KINDS) == (is_leaf ? LEAF : BRANCH);
+  return is_kind && is_in_place(&root, page, kind) ? page : NULL;
 }
 
 /* The pages of a value that is too large for its leaf: how many, or 0. There may be more than it needs, of a
@@ -230,7 +257,8 @@ static uint64_t big_pages(const struct lmdb_look *l, const uint8_t *node) {
 
 /* Pages that have one use, and no other. */
 static bool take_pages(struct lmdb_look *l, uint64_t page, uint64_t pages) {
-  for (uint64_t i = page; l->used != NULL && i < page + pages; i++) {
+  if (!is_in_file(l, page, pages)) return false;
+  for (uint64_t i = page; i < page + pages; i++) {
     if (has_bit(l->used, i)) return false;
     set_bit(l->used, i);
   }
@@ -259,7 +287,7 @@ static bool walk_leaf(struct lmdb_look *l, const uint8_t *page, enum kind kind) 
     uint64_t pages = is_big(node) ? big_pages(l, node) : 1;
     if (pages == 0 || (is_big(node) && !take_pages(l, holt_get_u64(data_of(node)), pages))) return false;
     if (kind == FREE_PAGES && !are_free_pages_sound(l, node)) return false;
-    if (kind == ALL_TABLES && (l->used != NULL || pages_of(data_of(node)) <= TABLE_PAGES) &&
+    if (kind == ALL_TABLES && (l->is_all || pages_of(data_of(node)) <= TABLE_PAGES) &&
         !walk(l, root_of(data_of(node)), A_TABLE))
       return false;
   }
@@ -268,12 +296,11 @@ static bool walk_leaf(struct lmdb_look *l, const uint8_t *page, enum kind kind) 
 
 static bool walk(struct lmdb_look *l, struct root root, enum kind kind) {
   if (root.page == NO_PAGE) return true;
-  const uint8_t *page = take_pages(l, root.page, 1) ? sound_page(l, root.page, root.depth == 1, kind) : NULL;
+  const uint8_t *page = take_pages(l, root.page, 1) ? sound_page(l, root, kind) : NULL;
   if (page == NULL) return false;
   if (root.depth == 1) return walk_leaf(l, page, kind);
   for (unsigned i = 0; i < node_count(page); i++)
-    if (!walk(l, (struct root){.page = child_of(node_at(page, i)), .depth = root.depth - 1}, kind))
-      return false;
+    if (!walk(l, below(page, root, i), kind)) return false;
   return true;
 }
 
@@ -295,18 +322,17 @@ static unsigned find(const uint8_t *page, bool is_leaf, enum kind kind, struct h
 
 /* The lowest page of each level. */
 static bool look_low(struct lmdb_look *l, struct root root, enum kind kind) {
-  for (;; root.depth--) {
-    const uint8_t *page = sound_page(l, root.page, root.depth == 1, kind);
-    if (page == NULL || root.depth == 1) return page != NULL;
-    root.page = child_of(node_at(page, 0));
+  for (;; root = below(page_at(l, root.page), root, 0)) {
+    if (sound_page(l, root, kind) == NULL) return false;
+    if (root.depth == 1) return true;
   }
 }
 
 /* Pages that LMDB may merge with the `i`th below this one, or look into for their lowest key. */
-static bool look_beside(struct lmdb_look *l, const uint8_t *page, unsigned i, unsigned depth,
+static bool look_beside(struct lmdb_look *l, const uint8_t *page, struct root root, unsigned i,
                         enum kind kind) {
   for (unsigned k = i > 0 ? i - 1 : 0; k <= i + 1 && k < node_count(page); k++)
-    if (!look_low(l, (struct root){.page = child_of(node_at(page, k)), .depth = depth}, kind)) return false;
+    if (!look_low(l, below(page, root, k), kind)) return false;
   return true;
 }
 
@@ -314,8 +340,8 @@ static bool look_beside(struct lmdb_look *l, const uint8_t *page, unsigned i, un
 static bool look_down(struct lmdb_look *l, struct root root, enum kind kind, struct holt_buf key,
                       bool is_removed, const uint8_t **found) {
   *found = NULL;
-  for (; root.page != NO_PAGE; root.depth--) {
-    const uint8_t *page = sound_page(l, root.page, root.depth == 1, kind);
+  while (root.page != NO_PAGE) {
+    const uint8_t *page = sound_page(l, root, kind);
     if (page == NULL) return false;
     unsigned i = find(page, root.depth == 1, kind, key);
     if (root.depth == 1) {
@@ -323,8 +349,8 @@ static bool look_down(struct lmdb_look *l, struct root root, enum kind kind, str
       *found = node_at(page, i);
       return !is_big(*found) || big_pages(l, *found) > 0;
     }
-    if (is_removed && !look_beside(l, page, i, root.depth - 1, kind)) return false;
-    root.page = child_of(node_at(page, i));
+    if (is_removed && !look_beside(l, page, root, i, kind)) return false;
+    root = below(page, root, i);
   }
   return true;
 }
@@ -354,8 +380,8 @@ static int read_meta(struct lmdb_kv *k, uint64_t txn) {
     l->last = holt_get_u64(meta + META_LAST_AT);
     l->free_pages = root_of(meta + META_FREE_AT);
     l->all_tables = root_of(meta + META_MAIN_AT);
-    if (l->last >= UINT64_MAX / l->page - 1 || !is_root_sound(l, &l->free_pages) ||
-        !is_root_sound(l, &l->all_tables))
+    if (l->last >= k->map_bytes / l->page || !is_root_sound(l, &l->free_pages) ||
+        !is_root_sound(l, &l->all_tables) || holt_get_u16(meta + META_MAIN_AT + DB_FLAGS_AT) != 0)
       return MDB_CORRUPTED;
     size_t needed = (size_t)(l->last + 1) * l->page;
     return needed <= l->mapped ? 0 : map_file(k, needed + needed / 2);
@@ -366,7 +392,7 @@ static int read_meta(struct lmdb_kv *k, uint64_t txn) {
 static int find_table(struct lmdb_look *l, const char *name, struct root *root) {
   const uint8_t *node;
   if (!look_down(l, l->all_tables, ALL_TABLES, holt_buf_text(name), false, &node)) return MDB_CORRUPTED;
-  *root = node == NULL || is_big(node) ? NO_TABLE : root_of(data_of(node));
+  *root = node == NULL ? NO_TABLE : root_of(data_of(node));
   return 0;
 }
 
@@ -379,24 +405,47 @@ static int look_at_opening(void *arg) {
   if (rc == 0) rc = mdb_env_info(k->mdb, &info);
   if (rc != 0) return rc;
   l->page = stat.ms_psize;
-  if (l->page > PAGE_MAX || l->page < 256) return MDB_CORRUPTED;
+  if (l->page > PAGE_MAX || l->page < 256 || info.me_last_pgno >= k->map_bytes / l->page)
+    return MDB_CORRUPTED;
   rc = map_file(k, (size_t)(info.me_last_pgno + 1) * l->page);
   if (rc == 0) rc = read_meta(k, info.me_last_txnid);
   if (rc != 0) return rc;
   l->count = l->last + 1;
   l->sound = holt_alloc(l->count / 8 + 1);
-  if (l->count <= LOOK_BYTES / l->page) l->used = holt_alloc(l->count / 8 + 1);
+  l->used = holt_alloc(l->count / 8 + 1);
+  l->is_all = l->count <= LOOK_BYTES / l->page;
   if (!walk(l, l->free_pages, FREE_PAGES) || !walk(l, l->all_tables, ALL_TABLES)) return MDB_CORRUPTED;
   return 0;
 }
 
+struct stamp_search {
+  MDB_env *mdb;
+  MDB_txn *txn;
+  bool is_found;
+};
+
+static int find_stamp(void *arg) {
+  struct stamp_search *search = arg;
+  MDB_dbi dbi;
+  int rc = mdb_txn_begin(search->mdb, NULL, MDB_RDONLY, &search->txn);
+  if (rc == 0) rc = mdb_dbi_open(search->txn, HOLT__LMDB_STAMP, 0, &dbi);
+  search->is_found = rc == 0;
+  return rc == MDB_NOTFOUND || rc == MDB_INCOMPATIBLE ? 0 : rc;
+}
+
 int holt__lmdb_look(struct lmdb_kv *k) {
   const uint16_t one = 1;
+  struct stamp_search search = {.mdb = k->mdb};
   holt__lmdb_look_end(k);
   if (sizeof(size_t) != 8 || *(const uint8_t *)&one != 1) return 0;
+  int rc = holt__lmdb_guarded(find_stamp, &search);
+  if (search.txn != NULL) mdb_txn_abort(search.txn);
+  if (rc != 0 || !search.is_found) return rc; /* new, or not ours: who opens it says so */
   k->look = holt_alloc(sizeof *k->look);
-  int rc = holt__lmdb_guarded(look_at_opening, k);
-  if (rc != 0 || k->look->used != NULL) holt__lmdb_look_end(k);
+  rc = holt__lmdb_guarded(look_at_opening, k);
+  free(k->look->used);
+  k->look->used = NULL;
+  if (rc != 0 || k->look->is_all) holt__lmdb_look_end(k);
   return rc == ENOMEM ? 0 : rc; /* no addresses for a map: as LMDB would without us */
 }
 
@@ -405,7 +454,6 @@ void holt__lmdb_look_end(struct lmdb_kv *k) {
   if (l == NULL) return;
   if (l->map != NULL) munmap((void *)(uintptr_t)l->map, l->mapped);
   free(l->sound);
-  free(l->used);
   free(l);
   k->look = NULL;
 }

@@ -1,5 +1,6 @@
 /* Ordered keys in a folder: killed while they write, without room, made smaller. */
 #include <errno.h>
+#include <lmdb.h>
 #include <sys/mount.h>
 #include <sys/resource.h>
 
@@ -331,6 +332,57 @@ static void test_a_compaction_without_room_changes_nothing(void **state) {
   assert_int_equal(in_small_file_system("size=60m", compact_without_room), 0);
 }
 
+/* --- Another program's -------------------------------------------------------------------------------- */
+
+static bool all_is_whole(const char *table, struct holt_buf key, struct holt_buf value) {
+  (void)table;
+  (void)key;
+  (void)value;
+  return true;
+}
+
+/* A value beside the tables, and a table of several values a key: nothing that we would write. */
+static void make_foreign(const char *path, unsigned flags) {
+  MDB_env *mdb;
+  MDB_txn *txn;
+  MDB_dbi dbi;
+  assert_int_equal(mdb_env_create(&mdb), 0);
+  assert_int_equal(mdb_env_set_maxdbs(mdb, 4), 0);
+  assert_int_equal(mdb_env_open(mdb, path, 0, 0600), 0);
+  assert_int_equal(mdb_txn_begin(mdb, NULL, 0, &txn), 0);
+  assert_int_equal(mdb_dbi_open(txn, flags == 0 ? NULL : "theirs", flags | MDB_CREATE, &dbi), 0);
+  for (int i = 0; i < 500; i++) {
+    MDB_val key = {.mv_data = &(int){flags == 0 ? i : i / 100}, .mv_size = 4},
+            value = {.mv_data = &i, .mv_size = 4};
+    assert_int_equal(mdb_put(txn, dbi, &key, &value, 0), 0);
+  }
+  assert_int_equal(mdb_txn_commit(txn), 0);
+  mdb_env_close(mdb);
+}
+
+static void test_a_database_of_another_program_is_left_alone(void **state) {
+  static const unsigned flags[] = {0, MDB_DUPSORT, MDB_DUPSORT | MDB_DUPFIXED | MDB_INTEGERDUP,
+                                   MDB_REVERSEKEY};
+  (void)state;
+  for (size_t i = 0; i < sizeof flags / sizeof flags[0]; i++) {
+    struct machine m;
+    struct stat before, after;
+    begin_as(&m, IN_FOLDER);
+    make_foreign(m.path, flags[i]);
+    assert_int_equal(stat(m.file, &before), 0);
+    struct holt_kv_options options = {.path = m.path, .kind = "test", .version = 3, .is_whole = all_is_whole};
+    for (int k = 0; k < 2; k++) { /* with what may put damage right, and without */
+      assert_int_equal(holt_kv_open(m.env, &options, &m.kv, &m.err), HOLT_EFOREIGN);
+      assert_non_null(strstr(m.err.message, "holds a database of another program"));
+      for (int turn = 0; turn < 3; turn++) holt_env_turn(m.env, false);
+      options.is_whole = NULL;
+    }
+    assert_int_equal(stat(m.file, &after), 0);
+    assert_int_equal(before.st_ino, after.st_ino);
+    end(&m);
+  }
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_what_was_acknowledged_survives_sigkill),
@@ -341,6 +393,7 @@ int main(void) {
       cmocka_unit_test(test_closing_ends_a_compaction),
       cmocka_unit_test(test_a_compaction_survives_sigkill),
       cmocka_unit_test(test_a_compaction_without_room_changes_nothing),
+      cmocka_unit_test(test_a_database_of_another_program_is_left_alone),
   };
   return cmocka_run_group_tests_name("kv_folder", tests, NULL, NULL);
 }
