@@ -37,7 +37,7 @@ local LET_GO = 10 -- seconds until a folder that is not let go of is not waited 
 local open_nodes = setmetatable({}, { __mode = "k" })
 
 -- Keys of a node that only this file uses.
-local PEERS, ADDRESSES, ORIGINS, SETTINGS = {}, {}, {}, {}
+local PEERS, ADDRESSES, ORIGINS, SETTINGS, FOLDERS = {}, {}, {}, {}, {}
 
 --- Peers ----------------------------------------------------------------------------------------------------------
 
@@ -422,9 +422,10 @@ end
 ---`drain_timeout`), say goodbye, close, let go of the data folder: the next node may have it.
 ---Inside such a handler use `holt.go(node.close, node)`.
 function Node:close()
-  local data = core.node_is_open(self) and self[SETTINGS].data
+  local data = self[SETTINGS].data
+  self[FOLDERS] = self[FOLDERS] or core.folders_opened() -- those that come later are of others
   local is_closed, deadline = core.node_close(self), core.now() + LET_GO
-  while data and core.has_folder(data) and core.now() < deadline do -- so that the next may have it
+  while data and core.has_folder(data, self[FOLDERS]) and core.now() < deadline do -- so that the next may have it
     core.sleep(0.002)
   end
   return is_closed
@@ -511,7 +512,7 @@ function Node:settings()
 end
 
 function Node:__close()
-  core.node_close(self)
+  self:close()
 end
 
 function Node:__tostring()

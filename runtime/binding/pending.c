@@ -95,9 +95,17 @@ static int l_handles(lua_State *L) {
   return 1;
 }
 
-/* has_folder(path): one in it counts, too */
+/* folders_opened() -> how many until now */
+static int l_folders_opened(lua_State *L) {
+  lua_pushinteger(L, (lua_Integer)holt_dirs_opened(holt_script_env(holt_script_of(L))));
+  return 1;
+}
+
+/* has_folder(path, up_to): one in it counts, too; of the first so many that were opened */
 static int l_has_folder(lua_State *L) {
-  lua_pushboolean(L, holt_dir_is_open_below(holt_script_env(holt_script_of(L)), luaL_checkstring(L, 1)));
+  struct holt_env *env = holt_script_env(holt_script_of(L));
+  uint64_t up_to = (uint64_t)luaL_checkinteger(L, 2);
+  lua_pushboolean(L, holt_dir_is_open_below(env, luaL_checkstring(L, 1), up_to));
   return 1;
 }
 
@@ -159,14 +167,10 @@ static int l_error_list(lua_State *L) {
 }
 
 void holt_binding_outside(lua_State *L) {
-  static const luaL_Reg functions[] = {{"handles", l_handles},
-                                       {"has_folder", l_has_folder},
-                                       {"is_terminal", l_is_terminal},
-                                       {"executable", l_executable},
-                                       {"pid", l_pid},
-                                       {"error_list", l_error_list},
-                                       {"stdio_kind", l_stdio_kind},
-                                       {NULL, NULL}};
+  static const luaL_Reg functions[] = {
+      {"handles", l_handles},         {"folders_opened", l_folders_opened}, {"has_folder", l_has_folder},
+      {"is_terminal", l_is_terminal}, {"executable", l_executable},         {"pid", l_pid},
+      {"error_list", l_error_list},   {"stdio_kind", l_stdio_kind},         {NULL, NULL}};
   luaL_setfuncs(L, functions, 0);
   holt__binding_stream(L);
   holt__binding_process(L);

@@ -36,6 +36,7 @@ struct holt_env {
   struct holt_list posts;
   struct holt_list ends; /* struct holt_env_end */
   struct holt_list dirs; /* open ones */
+  uint64_t dirs_opened;  /* until now */
   bool is_held;
   holt_tick_cb tick_cb; /* read by a signal handler: set before the tick runs */
   void *tick_arg;
@@ -66,6 +67,7 @@ struct holt_dir {
   const struct holt_dir_ops *ops;
   struct holt_env *env;
   char *path;
+  uint64_t number;       /* of the opening, in this env */
   struct holt_list node; /* in the env's list */
   struct holt_list jobs; /* that wait */
   struct holt_file_job *running;

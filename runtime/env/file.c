@@ -126,15 +126,22 @@ void holt__dir_init(struct holt_dir *dir, struct holt_env *env, const struct hol
   holt_list_init(&dir->jobs);
   holt_list_init(&dir->node);
   holt_list_push(&env->dirs, &dir->node);
+  dir->number = ++env->dirs_opened;
   holt_post_init(&dir->post, finish, dir);
 }
 
-bool holt_dir_is_open_below(const struct holt_env *env, const char *path) {
+uint64_t holt_dirs_opened(const struct holt_env *env) {
+  return env->dirs_opened;
+}
+
+bool holt_dir_is_open_below(const struct holt_env *env, const char *path, uint64_t up_to) {
   size_t len = strlen(path);
   while (len > 1 && path[len - 1] == '/') len--;
   HOLT_LIST_EACH(&env->dirs, node, next) {
     const struct holt_dir *dir = HOLT_CONTAINER(node, struct holt_dir, node);
-    if (strncmp(dir->path, path, len) == 0 && (dir->path[len] == '/' || dir->path[len] == '\0')) return true;
+    if (dir->number <= up_to && strncmp(dir->path, path, len) == 0 &&
+        (dir->path[len] == '/' || dir->path[len] == '\0'))
+      return true;
   }
   return false;
 }

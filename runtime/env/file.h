@@ -56,9 +56,11 @@ struct holt_dir;
  * process. Errors, with a sentence: HOLT_ELOCKED, HOLT_EPERMISSION, HOLT_ENOSPC, HOLT_EIO, HOLT_EINVAL (not a
  * directory). */
 int holt_dir_open(struct holt_env *env, const char *path, struct holt_dir **out, struct holt_err *err);
-/* Whether this env has this one open, or one in it, those included that are being closed. By their names, as
- * they were given. */
-bool holt_dir_is_open_below(const struct holt_env *env, const char *path);
+/* How many this env has opened until now. */
+uint64_t holt_dirs_opened(const struct holt_env *env);
+/* Whether this env has this one open, or one in it, of the first `up_to` that it opened; those included that
+ * are being closed. By their names, as they were given. */
+bool holt_dir_is_open_below(const struct holt_env *env, const char *path, uint64_t up_to);
 /* Let go of lock and memory: at once, or when the job under way has ended; that job's callback runs with its
  * outcome, those that wait get HOLT_ECANCELED. `dir` must not be used any more; `closed` (may be NULL) runs
  * once, on a later turn, behind all of these. */

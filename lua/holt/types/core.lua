@@ -426,9 +426,13 @@ function core.control_path(name) end
 ---@return table counts Streams, listeners and processes that Lua holds open.
 function core.handles() end
 
+---@return integer count How many folders this program has opened until now.
+function core.folders_opened() end
+
 ---@param path string
+---@param up_to integer Of the first so many that were opened.
 ---@return boolean is_open This program has that folder, or one in it, open, or is about to close it.
-function core.has_folder(path) end
+function core.has_folder(path, up_to) end
 
 ---@class holt.Stream
 local Stream = {}
