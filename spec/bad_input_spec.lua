@@ -176,6 +176,19 @@ describe("bad input", function()
       return hello
     end
 
+    it("nothing at all, as of who looks whether a port is open, is no error", function()
+      node:eval("errors = {} node.events:on('error', function(err) errors[#errors + 1] = tostring(err) end)")
+      for _ = 1, 3 do
+        assert(core.connect(node:address())):close()
+      end
+      local stream = assert(core.connect(node:address()))
+      stream:write("garbage that fills a whole frame's head and more")
+      node:wait_for("errors[1]") -- which came behind them
+      assert.same(1, node:eval("return #errors"))
+      assert.is_nil(node:eval("return errors[1]"):find("closed the connection", 1, true))
+      stream:close()
+    end)
+
     it("garbage a byte at a time does no more", function()
       send("\xff\xff\xff\x7f" .. random_bytes(30, 3), 1)
       lives_on(node)

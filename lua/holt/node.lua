@@ -195,6 +195,9 @@ function tells.refused(node, _, told)
   local err = told.err
   if err.code == "duplicate" and node.cluster_settings.is_member then
     return -- members dial each other; one connection stays
+  elseif err.code == "connection_reset" then -- who dialled it knows why: of two that dial each other one lets go; some look for open ports
+    core.log("debug", ("%s: somebody connected and left before saying who it is"):format(node.name))
+    return
   end
   if told.address and not err.message:find(told.address, 1, true) then
     err.message = told.address .. ": " .. err.message
